@@ -1,0 +1,126 @@
+"""Every run has servers and folders of its own: a Postgres, a Redis, and a var/ in a temporary folder.
+
+They are started here, at import, because Django's settings need their addresses and are loaded right after; so nothing
+of a run ever touches the checkout's var/.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import django
+import psycopg
+import pytest
+
+from tests.stack import Stack
+from visearch_site.local import redis
+from visearch_site.local.account import servers_account
+from visearch_site.local.places import socket_folder
+from visearch_site.local.servers import Servers, local_servers
+
+RUN_DIR = Path(tempfile.mkdtemp(prefix="visearch-test-"))
+_at_exit = ExitStack()
+atexit.register(_at_exit.close)
+_at_exit.callback(shutil.rmtree, RUN_DIR, ignore_errors=True)
+
+
+def _start_servers() -> Servers:
+    folder = RUN_DIR / "servers"
+    folder.mkdir()
+    return _at_exit.enter_context(local_servers(folder, fsync=False))
+
+
+SERVERS = _start_servers()
+os.environ.update(
+    DJANGO_SETTINGS_MODULE="visearch_site.settings",
+    SECRET_KEY="only for tests, and long enough for all that look at its length: 0123456789",
+    DATABASE_URL=SERVERS.database_url,
+    REDIS_URL=SERVERS.redis_url,
+    VISEARCH_VAR=str(RUN_DIR / "var"),
+    VISEARCH_HTTPS="0",
+)
+django.setup()  # pytest-django looked for settings before this file was read, and found none
+
+
+def _new_stack() -> Stack:
+    """A stack on a database of its own, so that it never meets the test database of the other tests."""
+    with psycopg.connect(SERVERS.database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE stack")
+    url = SERVERS.database_url.replace("/visearch?", "/stack?")
+    logs = RUN_DIR / "stack"
+    logs.mkdir()
+    sockets = socket_folder(servers_account())
+    _at_exit.callback(shutil.rmtree, sockets, ignore_errors=True)
+    env = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "REDIS_URL": redis.url(sockets),
+        "VISEARCH_VAR": str(RUN_DIR / "stack" / "var"),
+        "VISEARCH_LEASE_SECONDS": "4",
+        "VISEARCH_SWEEP_SECONDS": "1",
+        "VISEARCH_THROTTLE_ANON": "10000/min",
+        "VISEARCH_THROTTLE_USER": "10000/min",
+        "VISEARCH_THROTTLE_SEARCH": "10000/min",
+        "VISEARCH_THROTTLE_LOGIN": "10000/min",
+    }
+    stack = Stack(env=env, database_url=url, logs=logs, sockets=sockets)
+    stack.start_redis()
+    return stack
+
+
+STACK: list[Stack] = []
+ASK_FOR_PROCESS_ID = """
+import os
+from visearch_site.celery import process_id
+print(os.getpid(), process_id.delay().get(timeout=60))
+"""
+
+
+@pytest.hookimpl(trylast=True)  # after -m has taken its pick
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse to run where a test could pass against stand-ins."""
+    from django.conf import settings
+    from django.db import connection
+
+    if getattr(settings, "CELERY_TASK_ALWAYS_EAGER", False):
+        raise pytest.UsageError("Celery is eager: tasks would run in the test's own process.")
+    if connection.vendor != "postgresql":
+        raise pytest.UsageError(f"The database is {connection.vendor}, not Postgres.")
+    if any(item.get_closest_marker("stack") for item in items):
+        STACK.append(_started_stack())
+
+
+def _started_stack() -> Stack:
+    stack = _new_stack()
+    _at_exit.callback(stack.stop)
+    stack.manage("migrate")
+    stack.manage("models", "build")
+    stack.start("worker")
+    stack.start_web()
+    asked = stack.manage("shell", "-c", ASK_FOR_PROCESS_ID).stdout.split()[-2:]
+    if asked[0] == asked[1] or str(os.getpid()) in asked:
+        raise pytest.UsageError("A task reports as its own the process that asked for it, or that of the tests.")
+    return stack
+
+
+@pytest.fixture(scope="session")
+def servers() -> Servers:
+    return SERVERS
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """The running stack. A test that killed something gets it back for the next one."""
+    running = STACK[0]
+    yield running
+    for name, start in (("worker", running.start), ("web", lambda _: running.start_web())):
+        if name not in running.processes:
+            start(name)
+    if "beat" in running.processes:
+        running.kill("beat")

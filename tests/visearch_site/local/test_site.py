@@ -1,0 +1,61 @@
+"""`make demo` with the real site: what the first start does, and what the second one does not do again."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.visearch_site.local.installation import Installation, eventually
+from visearch_site.local.site import SAMPLES_DIR
+
+pytestmark = [pytest.mark.models, pytest.mark.stack]
+
+
+@pytest.fixture(scope="module")
+def demo(reachable_folders: Callable[[], Path]) -> Iterator[Installation]:
+    """Started once; its samples are loaded. Tests run in order, the last ones start it again."""
+    made = Installation(reachable_folders() / "var")
+    made.command = [sys.executable, "-m", "visearch_site.local", "demo"]
+    made.start(PORT=str(made.port))
+    eventually(lambda: "Loaded the samples." in made.said())
+    yield made
+    made.end()
+
+
+def test_it_is_ready_and_its_documentation_answers(demo: Installation) -> None:
+    for page in ("healthz", "readyz", "api/docs/", "api/schema/", "admin/login/"):
+        assert requests.get(f"http://127.0.0.1:{demo.port}/{page}").status_code == 200
+
+
+def test_the_account_it_shows_signs_in(demo: Installation) -> None:
+    name, password = re.search(r"shown this once: (\S+) / (\S+)", demo.said()).groups()
+    session = requests.Session()
+    login = f"http://127.0.0.1:{demo.port}/admin/login/?next=/admin/"
+    session.get(login)
+    token = session.cookies["csrftoken"]
+    answer = session.post(login, {"username": name, "password": password, "csrfmiddlewaretoken": token})
+    assert answer.url.endswith("/admin/")
+
+
+def test_everybody_finds_other_samples_of_the_same_person(demo: Installation) -> None:
+    photo = SAMPLES_DIR / "Barack Obama" / "portrait-2012.jpg"
+    answer = requests.post(f"http://127.0.0.1:{demo.port}/api/v1/search/", files={"image": photo.read_bytes()})
+    same, other = answer.json()["results"][:2]
+    assert (same["distance"], other["distance"] > 0) == (0, True)
+    assert [result["region"]["person"]["name"] for result in (same, other)] == ["Barack Obama"] * 2
+
+
+def test_the_second_start_repeats_nothing(demo: Installation) -> None:
+    before = demo.ask("SELECT count(*) FROM catalog_intakejob"), demo.ask("SELECT count(*) FROM auth_user")
+    assert demo.interrupt() == 0
+    demo.start(PORT=str(demo.port))
+    demo.process("celery -A visearch_site beat").kill()
+    eventually(lambda: "beat runs again" in demo.said())
+    for done_before in ("Staff account", "Collecting", "Loading"):
+        assert done_before not in demo.said()
+    assert (demo.ask("SELECT count(*) FROM catalog_intakejob"), demo.ask("SELECT count(*) FROM auth_user")) == before

@@ -1,0 +1,45 @@
+"""The Celery app. Queues: "vision" for images (the default), "index" for builds. Timetable: settings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import Any
+
+from billiard.util import set_pdeathsig  # type: ignore[attr-defined]  # its stubs lack it
+from celery import Celery
+from celery.signals import celeryd_init, setup_logging, worker_process_init
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
+
+app = Celery("visearch")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_django_logging(**_: object) -> None:
+    """Connected, so that Celery leaves the logging of settings.LOGGING alone."""
+
+
+@celeryd_init.connect
+def share_cores(options: dict[str, Any] | None = None, **_: object) -> None:
+    """Worker processes together use no more threads than there are cores, unless VISEARCH_THREADS says otherwise."""
+    cores = os.cpu_count() or 1
+    processes = int((options or {}).get("concurrency") or cores)
+    settings.VISEARCH_THREADS = settings.VISEARCH_THREADS or max(1, cores // processes)
+
+
+@worker_process_init.connect
+def end_with_the_worker(**_: object) -> None:
+    """A pool process whose worker is killed -9 would otherwise go on, unseen. Linux only."""
+    with contextlib.suppress(OSError):
+        set_pdeathsig(signal.SIGKILL)
+
+
+@app.task(name="visearch_site.process_id", ignore_result=False)
+def process_id() -> int:
+    """The id of the process that ran this task: proof that work really leaves the web process."""
+    return os.getpid()

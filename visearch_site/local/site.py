@@ -1,0 +1,108 @@
+"""What a local start runs besides the servers: the programs of the site, and the steps before and after they serve."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from visearch_site.local.errors import LocalError
+from visearch_site.local.places import BASE_DIR
+from visearch_site.local.supervision import APP, Program
+
+SAMPLES_DIR = BASE_DIR / "catalog" / "samples" / "leaders"
+SAMPLES_NAME = "World leaders"
+# Faces in the samples can be searched by everybody; in a folder of one's own by staff, until the admin says otherwise.
+SAMPLES_OPTIONS = ("--pipelines", "face,image", "--public", "--face-search", "everyone", "--person-from-folder")
+PICTURES_OPTIONS = ("--pipelines", "face,image")
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Load:
+    """A folder of images to import once the site serves. With `once`, a later start does not import it again."""
+
+    title: str
+    command: list[str]
+    once: bool
+
+
+@dataclass(frozen=True)
+class Site:
+    """The address, the programs that supervisord keeps running (the one that answers there first), and the commands."""
+
+    host: str
+    port: int
+    programs: list[Program]
+    prepare: list[str]
+    loads: list[Load]
+    folder: Path = BASE_DIR  # where the commands run
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches the site, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def django_site(*, samples: bool) -> Site:
+    """visearch itself, with HOST, PORT, PICTURES and VISEARCH_WORKER_PROCESSES of the environment.
+
+    Raises LocalError for bad values.
+    """
+    host = os.environ.get("HOST") or "127.0.0.1"
+    port = _number("PORT", 8000, maximum=MAX_PORT)
+    pictures = os.environ.get("PICTURES")
+    loads = [*([_samples()] if samples else []), *([_pictures(Path(pictures))] if pictures else [])]
+    prepare = [sys.executable, "-m", "visearch_site.local.prepare"]
+    return Site(host, port, [_web(host, port), _worker(), _beat()], prepare, loads)
+
+
+def _web(host: str, port: int) -> Program:
+    bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return _python(
+        *("web", "gunicorn", "visearch_site.wsgi", "--bind", bind, "--workers", "1", "--threads", "8", "-k", "gthread"),
+        *("--graceful-timeout", "3", "--no-control-socket", "--access-logfile", "-"),
+    )
+
+
+def _worker() -> Program:
+    processes = _number("VISEARCH_WORKER_PROCESSES", os.cpu_count() or 1, maximum=1024)
+    return _python(
+        *("worker", "celery", "-A", "visearch_site", "worker", "-Q", "vision,index", f"--concurrency={processes}"),
+        *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+    )
+
+
+def _beat() -> Program:
+    return _python("beat", "celery", "-A", "visearch_site", "beat", "--loglevel", "INFO")
+
+
+def _python(name: str, *module: str) -> Program:
+    return Program(name, APP, [sys.executable, "-m", *module], BASE_DIR)
+
+
+def _samples() -> Load:
+    return _import("the samples", SAMPLES_DIR, SAMPLES_NAME, SAMPLES_OPTIONS, once=True)
+
+
+def _pictures(folder: Path) -> Load:
+    folder = folder.expanduser().resolve()
+    return _import(f"the images of {folder}", folder, folder.name, PICTURES_OPTIONS, once=False)
+
+
+def _import(title: str, folder: Path, collection: str, options: tuple[str, ...], *, once: bool) -> Load:
+    if not folder.is_dir():
+        raise LocalError(
+            f"There is no folder {folder}, so {title} cannot be loaded. Name an existing folder of images."
+        )
+    manage = [sys.executable, str(BASE_DIR / "manage.py"), "import_folder", str(folder)]
+    return Load(title, [*manage, "--collection", collection, *options], once)
+
+
+def _number(name: str, default: int, *, maximum: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if text.isdecimal() and 1 <= int(text) <= maximum:
+        return int(text)
+    raise LocalError(f"{name}={text!r} is not a number from 1 to {maximum}.")

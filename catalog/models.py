@@ -1,0 +1,350 @@
+"""What is known about images. The rules that must never break are in the database: see each model's constraints.
+
+Every address uses a UUIDv7 key. Embeddings alone have an int64 key: it is what the index stores, and it grows in commit
+order (see Embedding).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.contrib.postgres.fields import ArrayField
+from django.db import models, transaction
+from django.db.models import F, Func, Q
+from django.db.models.lookups import Exact
+from taggit.managers import TaggableManager
+from taggit.models import GenericUUIDTaggedItemBase, TaggedItemBase
+from uuid_utils.compat import uuid7
+
+from catalog.querysets import CollectionQuerySet, ImageQuerySet, PersonQuerySet, RegionQuerySet
+
+
+class Collection(models.Model):
+    """Images that belong together: who may see them, which pipelines run on them, who may search faces in them."""
+
+    class FaceSearch(models.TextChoices):
+        STAFF = "staff", "staff only"
+        EVERYONE = "everyone", "everyone"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    description = models.TextField(blank=True)
+    is_public = models.BooleanField(default=False, help_text="Anybody may see its published images.")
+    pipelines = ArrayField(
+        models.CharField(max_length=50), default=list, blank=True, help_text="What runs on its images: face, image."
+    )
+    face_search = models.CharField(max_length=10, choices=FaceSearch, default=FaceSearch.STAFF)
+    editors = models.ManyToManyField(Group, blank=True, related_name="edits")
+    viewers = models.ManyToManyField(Group, blank=True, related_name="views")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CollectionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Waits for workers that are storing regions of its images, so that those go, too."""
+        with transaction.atomic():
+            self.images.all().lock()
+            return super().delete(*args, **kwargs)
+
+    @property
+    def index_key(self) -> int:
+        """The int64 that stands for this collection in an index file: the low 63 bits of its id.
+
+        62 of them are random; should two collections ever share one, hits are still filtered by the database.
+        """
+        return int(self.id) & ((1 << 63) - 1)
+
+
+class UUIDTaggedItem(GenericUUIDTaggedItemBase, TaggedItemBase):  # type: ignore[misc]  # taggit has no types
+    """A tag on something with a UUID key."""
+
+
+class Image(models.Model):
+    """One image file of one collection, and what became of it.
+
+    ::
+
+        held ──► queued ──► processing ──► ready
+                   ▲            │ │
+                   │  lease over│ └──────► failed (reason)
+                   └────────────┘            │
+                   └───── process again ─────┘
+
+    held: stored, waiting for somebody's decision. queued: waiting for a worker. processing: claimed by ``claimed_by``
+    until ``lease_until``; a claim that runs out is taken again, VISEARCH_MAX_ATTEMPTS times at most. A queued image
+    with a ``lease_until`` was given back by its worker (``reason`` says why) and rests until then.
+    """
+
+    class Status(models.TextChoices):
+        HELD = "held"
+        QUEUED = "queued"
+        PROCESSING = "processing"
+        READY = "ready"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="images")
+
+    sha256 = models.CharField(max_length=64)
+    format = models.CharField(max_length=10, help_text="What the content says: JPEG, PNG, ...")
+    width = models.PositiveIntegerField(help_text="Pixels, after EXIF orientation.")
+    height = models.PositiveIntegerField(help_text="Pixels, after EXIF orientation.")
+    byte_size = models.PositiveBigIntegerField()
+    taken_at = models.DateTimeField(null=True, blank=True, help_text="From EXIF, read as UTC: EXIF has no time zone.")
+    original_name = models.CharField(max_length=255, blank=True, help_text="The uploader's name for it: data only.")
+
+    title = models.CharField(max_length=300, blank=True)
+    label = models.CharField(max_length=200, blank=True, db_index=True, help_text="Class or article number.")
+    external_id = models.CharField(max_length=200, blank=True, db_index=True)
+    link = models.URLField(max_length=2000, blank=True, help_text="Where a shopper goes from here.")
+    source_url = models.URLField(max_length=2000, blank=True)
+    licence = models.CharField(max_length=200, blank=True)
+    tags = TaggableManager(blank=True, through=UUIDTaggedItem)
+    is_published = models.BooleanField(default=True, db_index=True)
+    uploader = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    reason = models.TextField(blank=True, help_text="Why it failed, or what it waits for.")
+    claimed_by = models.CharField(max_length=200, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ImageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["collection", "sha256"], name="one_image_per_sha256_and_collection"),
+            models.CheckConstraint(condition=Q(sha256__regex=r"^[0-9a-f]{64}$"), name="sha256_is_hex"),
+            models.CheckConstraint(condition=Q(width__gt=0, height__gt=0, byte_size__gt=0), name="image_has_a_size"),
+            models.CheckConstraint(condition=~Q(status="failed") | ~Q(reason=""), name="a_failed_image_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(status="processing", lease_until__isnull=False) | ~Q(status="processing"),
+                name="a_claim_has_a_lease",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], name="image_waiting", condition=Q(status__in=["queued", "processing"])),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or self.original_name or str(self.id)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Waits for a worker that is storing its regions, so that those go, too."""
+        with transaction.atomic():
+            Image.objects.filter(pk=self.pk).lock()
+            return super().delete(*args, **kwargs)
+
+
+class Person(models.Model):
+    """Somebody whose faces were named. Named on a region, never on an image."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    notes = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PersonQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "people"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Region(models.Model):
+    """A box worth a vector, in pixels of the oriented original: a face, or the whole frame."""
+
+    class Origin(models.TextChoices):
+        DETECTOR = "detector"
+        PERSON = "person", "drawn by a person"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="regions")
+    pipeline = models.CharField(max_length=50)
+    x = models.FloatField()
+    y = models.FloatField()
+    width = models.FloatField()
+    height = models.FloatField()
+    origin = models.CharField(max_length=10, choices=Origin, default=Origin.DETECTOR)
+    detector = models.CharField(max_length=100, blank=True, help_text="Name and fingerprint of what found it.")
+    score = models.FloatField(null=True, help_text="The detector's own confidence, 0 to 1.")
+    landmarks = models.JSONField(null=True, help_text="Five [x, y] points, see catalog.vision.types.Detection.")
+    person = models.ForeignKey(Person, null=True, blank=True, on_delete=models.SET_NULL, related_name="regions")
+    dismissed = models.BooleanField(default=False, help_text="Somebody said: not a face.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RegionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(x__gte=0, y__gte=0, width__gt=0, height__gt=0), name="region_has_area"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pipeline} {self.x:.0f},{self.y:.0f} {self.width:.0f}x{self.height:.0f}"
+
+
+class EmbeddingModel(models.Model):
+    """One embedder at one fingerprint. Embeddings of different models are never compared.
+
+    ::
+
+        building ──► serving ──► retired          (retired ──► serving is the way back)
+
+    One model serves per pipeline. ``same_distance`` and ``near_distance`` come from a measured evaluation, kept whole
+    in ``evaluation``; both are null where nothing was measured.
+    """
+
+    class State(models.TextChoices):
+        BUILDING = "building"
+        SERVING = "serving"
+        RETIRED = "retired"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    pipeline = models.CharField(max_length=50)
+    embedder = models.CharField(max_length=100, help_text="A key of VISEARCH_EMBEDDERS.")
+    fingerprint = models.CharField(max_length=64, help_text="sha256 of source weights, code version and options.")
+    dimension = models.PositiveIntegerField()
+    licence = models.CharField(max_length=200)
+    source = models.CharField(max_length=500)
+    state = models.CharField(max_length=10, choices=State, default=State.BUILDING)
+    same_distance = models.FloatField(null=True, blank=True)
+    near_distance = models.FloatField(null=True, blank=True)
+    evaluation = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["pipeline", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["pipeline", "embedder", "fingerprint"], name="one_row_per_fingerprint"),
+            models.UniqueConstraint(fields=["pipeline"], condition=Q(state="serving"), name="one_serving_per_pipeline"),
+            # What the composite foreign key of Embedding points at (migration 0002).
+            models.UniqueConstraint(fields=["id", "dimension"], name="model_and_dimension"),
+            models.CheckConstraint(condition=Q(dimension__gt=0), name="model_has_a_dimension"),
+            models.CheckConstraint(
+                # IS NOT NULL said aloud: a check that compares with NULL holds.
+                condition=Q(same_distance__isnull=True, near_distance__isnull=True)
+                | Q(
+                    same_distance__isnull=False,
+                    near_distance__isnull=False,
+                    same_distance__gte=0,
+                    near_distance__gt=F("same_distance"),
+                ),
+                name="near_is_beyond_same",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.embedder} {self.fingerprint[:12]}"
+
+
+class Embedding(models.Model):
+    """The vector of one region by one model, as the network gives it: little-endian float32, ``dimension`` of them.
+
+    Immutable: a new vector is a new row with a new id. Ids commit in order, because whoever stores embeddings locks the
+    model's row first (catalog.processing), so "newer than the generation" is one comparison. That ``dimension`` is the
+    model's is a composite foreign key, made in migration 0002.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="embeddings")
+    model = models.ForeignKey(EmbeddingModel, on_delete=models.PROTECT, related_name="embeddings")
+    dimension = models.PositiveIntegerField()
+    vector = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["region", "model"], name="one_embedding_per_region_and_model"),
+            models.CheckConstraint(
+                condition=Exact(
+                    Func(F("vector"), function="octet_length", output_field=models.IntegerField()), F("dimension") * 4
+                ),
+                name="vector_has_its_dimension",
+            ),
+        ]
+        indexes = [models.Index(fields=["model", "id"], name="embedding_of_model")]
+
+    def __str__(self) -> str:
+        return f"embedding {self.pk}"
+
+
+class IntakeJob(models.Model):
+    """One act of putting images in: an upload, a folder import. Its lines say what became of each file."""
+
+    class Source(models.TextChoices):
+        API = "api"
+        ADMIN = "admin"
+        FOLDER = "folder"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="jobs")
+    source = models.CharField(max_length=10, choices=Source)
+    started_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class IntakeLine(models.Model):
+    """One file of a job, and the log written ahead of storing it.
+
+    ::
+
+        receiving ──► stored | duplicate (image: the one already here) | refused (reason) | failed (reason)
+
+    A line is committed as ``receiving`` with the key its file will get (``reserved_key``) before the file is written.
+    Whoever dies in between leaves that line, and the sweep removes the file that has no image (catalog.uploads).
+    """
+
+    class Verdict(models.TextChoices):
+        RECEIVING = "receiving"
+        STORED = "stored"
+        DUPLICATE = "duplicate"
+        REFUSED = "refused"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(IntakeJob, on_delete=models.CASCADE, related_name="lines")
+    source = models.CharField(max_length=1000, help_text="File name or path, as it was called where it came from.")
+    verdict = models.CharField(max_length=10, choices=Verdict, default=Verdict.RECEIVING)
+    code = models.CharField(max_length=50, blank=True, help_text="Stable code of a refusal.")
+    reason = models.TextField(blank=True)
+    image = models.ForeignKey(Image, null=True, blank=True, on_delete=models.SET_NULL, related_name="intake_lines")
+    person_name = models.CharField(
+        max_length=200, blank=True, help_text="Named on its face, should exactly one be found."
+    )
+    reserved_key = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(verdict__in=["refused", "failed"]) | ~Q(reason=""), name="a_refusal_has_a_reason"
+            ),
+        ]
+        indexes = [models.Index(fields=["id"], name="line_unfinished", condition=Q(verdict="receiving"))]
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.verdict}"

@@ -1,0 +1,143 @@
+"""From a stored file to regions with embeddings.
+
+1. claim a batch (catalog.claims): SKIP LOCKED, a lease, a token
+2. read and decode each file once
+3. extract: detect, crop, embed in batches across images (catalog.vision.extract, the same that queries use)
+4. store what came of it (catalog.storing): renditions, then regions, embeddings and the status in one transaction
+
+Whoever dies leaves a lease that runs out; everything up to the one transaction of step 4 can be done again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from uuid import UUID
+
+from django.conf import settings
+
+from catalog import claims, storage
+from catalog.database import AWAY, retry_while_away
+from catalog.embedding_models import runnable_models
+from catalog.exceptions import ImageRefused, ModelUnavailable, NoServingModel
+from catalog.models import EmbeddingModel, Image, Region
+from catalog.regions import detection_of, drawn_regions
+from catalog.storing import Outcome, store
+from catalog.vision import registry
+from catalog.vision.decode import read_image
+from catalog.vision.extract import embed_regions, extract_many
+from catalog.vision.types import DecodedImage, ExtractedRegion
+
+logger = logging.getLogger(__name__)
+
+
+def process_batch(first: UUID | None = None) -> int:
+    """Claim up to VISEARCH_BATCH waiting images and process them; returns how many were claimed (0: nothing waits).
+
+    Images whose models are missing are given back and wait until somebody mends it; those of other pipelines go on.
+    """
+    token, images = retry_while_away(lambda: claims.claim(first, settings.VISEARCH_BATCH))
+    for pipelines, group in _by_pipelines(images).items():
+        try:
+            _process(token, group, retry_while_away(partial(runnable_models, pipelines)))
+        except (ModelUnavailable, NoServingModel) as error:
+            logger.error("%d images are given back: %s", len(group), error)
+            claims.release(token, [image.pk for image in group], f"Waiting: {error}")
+    return len(images)
+
+
+def _by_pipelines(images: Sequence[Image]) -> dict[tuple[str, ...], list[Image]]:
+    groups: dict[tuple[str, ...], list[Image]] = defaultdict(list)
+    for image in images:
+        groups[tuple(sorted(set(image.collection.pipelines)))].append(image)
+    return groups
+
+
+def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel]) -> None:
+    """All at once; where that breaks, one by one, so that only the image at fault fails."""
+    try:
+        outcomes = _extract(token, images, models)
+    except (ModelUnavailable, *AWAY):
+        raise
+    except Exception as error:
+        if len(images) > 1:
+            for image in images:
+                _process(token, [image], models)
+            return
+        logger.exception("image %s could not be processed", images[0].pk)
+        _fail_unexpectedly(token, images[0].pk, error)
+        return
+    _finish(token, outcomes, models)
+
+
+def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel]) -> list[Outcome]:
+    """What was found in each image whose file decodes; the others are marked."""
+    drawn = retry_while_away(partial(drawn_regions, images, models))
+    pipelines = [model.pipeline for model in models]
+    seen: list[tuple[Image, Mapping[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
+
+    def decoded() -> Iterator[tuple[DecodedImage, Sequence[str]]]:
+        """One at a time, so that the pixels of one image are held at once; renditions are made of them on the way."""
+        for image in images:
+            pixels = _decode(token, image)
+            if pixels is not None:
+                logger.info("extracting image %s", image.pk)
+                seen.append((image, storage.render(pixels), _embed_drawn(pixels, drawn[image.pk], models)))
+                yield pixels, pipelines
+
+    extractions = extract_many(decoded(), {model.pipeline: [model.embedder] for model in models})
+    return [Outcome(*one, extraction.regions) for one, extraction in zip(seen, extractions, strict=True)]
+
+
+def _decode(token: str, image: Image) -> DecodedImage | None:
+    key = storage.original_key(image.pk, image.format)
+    try:
+        with storage.open_original(key) as file:
+            return read_image(file, key, registry.limits())
+    except ImageRefused as refusal:
+        claims.fail(token, image.pk, str(refusal))
+    except FileNotFoundError:
+        claims.fail(token, image.pk, "Its file is gone from the originals. Restore it, or delete this image.")
+    except OSError as error:
+        claims.release(token, [image.pk], f"Waiting: its file cannot be read ({error.strerror or error}).")
+        logger.error("original %s cannot be read: %s", key, error)
+    return None
+
+
+def _embed_drawn(
+    decoded: DecodedImage, drawn: Sequence[Region], models: Sequence[EmbeddingModel]
+) -> list[tuple[Region, ExtractedRegion]]:
+    """Vectors for what somebody drew: no detector finds it."""
+    pairs: list[tuple[Region, ExtractedRegion]] = []
+    for model in models:
+        regions = [region for region in drawn if region.pipeline == model.pipeline]
+        if regions:
+            detections = [detection_of(region) for region in regions]
+            extracted = embed_regions(decoded, model.pipeline, detections, {model.pipeline: [model.embedder]})
+            pairs += zip(regions, extracted, strict=True)
+    return pairs
+
+
+def _finish(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingModel]) -> None:
+    """Store them all at once; where that breaks, one by one, so that only the image at fault fails."""
+    keys = [outcome.image.pk for outcome in outcomes]
+    try:
+        store(token, outcomes, models)
+    except OSError as error:
+        claims.release(token, keys, f"Waiting: renditions cannot be written ({error.strerror or error}).")
+        logger.error("renditions of %d images cannot be written: %s", len(keys), error)
+    except AWAY:
+        raise
+    except Exception as error:
+        if len(outcomes) > 1:
+            for outcome in outcomes:
+                _finish(token, [outcome], models)
+            return
+        logger.exception("image %s could not be stored", keys[0])
+        _fail_unexpectedly(token, keys[0], error)
+
+
+def _fail_unexpectedly(token: str, image: UUID, error: Exception) -> None:
+    claims.fail(token, image, f"Processing failed unexpectedly ({type(error).__name__}: {error}).")

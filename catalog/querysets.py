@@ -1,0 +1,128 @@
+"""The questions everybody asks of the catalogue, with the rules of who may see what in one place.
+
+| who | sees | changes |
+| --- | --- | --- |
+| anybody | ready, published images of public collections | nothing |
+| a member of a collection's viewers | its ready, published images | nothing |
+| a member of a collection's editors | all its images | its images, regions, people named in it |
+| a superuser | everything | everything |
+
+Faces: a collection's faces may be searched and seen by everybody who sees it if it says so, else by its own groups.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from catalog import models as rows  # noqa: F401 - named in the strings below
+
+Viewer = User | AnonymousUser
+
+
+def group_ids(user: Viewer) -> list[int]:
+    """The groups of a user, asked once per user object (which lives as long as its request)."""
+    if not user.is_authenticated:
+        return []
+    cached: list[int] | None = user.__dict__.get("_visearch_group_ids")
+    if cached is None:
+        cached = list(user.groups.values_list("pk", flat=True))
+        user.__dict__["_visearch_group_ids"] = cached
+    return cached
+
+
+class CollectionQuerySet(models.QuerySet["rows.Collection"]):
+    def visible_to(self, user: Viewer) -> Self:
+        if user.is_superuser:
+            return self
+        return self.filter(Q(is_public=True) | self._given_to(user))
+
+    def editable_by(self, user: Viewer) -> Self:
+        if user.is_superuser:
+            return self
+        return self.filter(pk__in=self._through("editors", user))
+
+    def face_searchable_by(self, user: Viewer) -> Self:
+        """Collections that run faces and let this user search them."""
+        faces = self.filter(pipelines__contains=["face"])
+        if user.is_superuser:
+            return faces
+        return faces.visible_to(user).filter(Q(face_search="everyone") | self._given_to(user))
+
+    def _given_to(self, user: Viewer) -> Q:
+        return Q(pk__in=self._through("editors", user)) | Q(pk__in=self._through("viewers", user))
+
+    def _through(self, field: str, user: Viewer) -> models.QuerySet[models.Model]:
+        through = getattr(self.model, field).through  # a subquery, so that two groups never double a row
+        given: models.QuerySet[models.Model] = through.objects.filter(group__in=group_ids(user))
+        return given.values("collection")  # type: ignore[return-value]
+
+
+class ImageQuerySet(models.QuerySet["rows.Image"]):
+    def visible_to(self, user: Viewer) -> Self:
+        if user.is_superuser:
+            return self
+        collections = self._collections()
+        return self.filter(
+            Q(collection__in=collections.visible_to(user), is_published=True, status="ready")
+            | Q(collection__in=collections.editable_by(user))
+        )
+
+    def editable_by(self, user: Viewer) -> Self:
+        if user.is_superuser:
+            return self
+        return self.filter(collection__in=self._collections().editable_by(user))
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Waits for workers that are storing regions of these images, so that those go, too."""
+        with transaction.atomic():
+            self.lock()
+            return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]  # the manager has none: it would delete everything
+
+    def lock(self) -> None:
+        """Lock the rows, in the order of their keys, until the surrounding transaction ends."""
+        keys = list(self.values_list("pk", flat=True))
+        rows = self.model._base_manager.filter(pk__in=keys).select_for_update(of=("self",)).order_by("pk")
+        list(rows.values_list("pk"))
+
+    def pending(self) -> Self:
+        """Waiting for a worker: queued (and not given back a moment ago), or claimed by one whose lease has run out."""
+        rested = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
+        return self.filter((Q(status="queued") & rested) | self._expired())
+
+    def expired_claims(self) -> Self:
+        return self.filter(self._expired())
+
+    @staticmethod
+    def _expired() -> Q:
+        return Q(status="processing", lease_until__lt=timezone.now())
+
+    def _collections(self) -> CollectionQuerySet:
+        return CollectionQuerySet(self.model._meta.get_field("collection").related_model)
+
+
+class RegionQuerySet(models.QuerySet["rows.Region"]):
+    def visible_to(self, user: Viewer) -> Self:
+        """Regions of visible images; faces only where this user may search faces."""
+        if user.is_superuser:
+            return self
+        images = ImageQuerySet(self.model._meta.get_field("image").related_model).visible_to(user)
+        searchable = images._collections().face_searchable_by(user)
+        return self.filter(Q(image__in=images) & (~Q(pipeline="face") | Q(image__collection__in=searchable)))
+
+
+class PersonQuerySet(models.QuerySet["rows.Person"]):
+    def visible_to(self, user: Viewer) -> Self:
+        """People with a face that this user may see; a person nobody was named as is for superusers only."""
+        if user.is_superuser:
+            return self
+        regions = RegionQuerySet(self.model.regions.rel.related_model).visible_to(user)
+        return self.filter(pk__in=regions.filter(person__isnull=False, dismissed=False).values("person"))

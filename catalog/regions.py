@@ -1,0 +1,104 @@
+"""Bringing an image's regions up to date with what was detected: update in place, keep what a person did."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+from catalog.models import EmbeddingModel, Image, IntakeLine, Person, Region
+from catalog.vision.types import Box, Detection, ExtractedRegion
+
+FACE = "face"
+SAME_REGION_IOU = 0.5  # detecting again: at least this overlap means the same region
+
+
+def box_of(region: Region) -> Box:
+    return Box(region.x, region.y, region.width, region.height)
+
+
+def detection_of(region: Region) -> Detection:
+    """A stored region as the vision code knows it, in pixels of the oriented original."""
+    landmarks = region.landmarks and tuple((float(x), float(y)) for x, y in region.landmarks)
+    return Detection(box_of(region), region.score if region.score is not None else 1.0, landmarks or None)
+
+
+def is_kept(region: Region) -> bool:
+    """Somebody named, dismissed or drew it: no detector takes that away."""
+    return bool(region.person_id) or region.dismissed or region.origin == Region.Origin.PERSON
+
+
+def drawn_regions(images: Sequence[Image], models: Sequence[EmbeddingModel]) -> Mapping[UUID, list[Region]]:
+    """What people drew and has no vector of these models yet, by the key of its image."""
+    drawn: dict[UUID, list[Region]] = defaultdict(list)
+    by_people = Region.objects.filter(image__in=images, origin=Region.Origin.PERSON)
+    for region in by_people.exclude(embeddings__model__in=models):
+        drawn[region.image_id].append(region)
+    return drawn
+
+
+def update_regions(
+    found: Mapping[UUID, Sequence[ExtractedRegion]], pipeline: str, detector: str
+) -> list[tuple[Region, ExtractedRegion]]:
+    """Match what was found in each image with its stored regions of this pipeline, and store the outcome.
+
+    Must run in a transaction. Each found region takes the best free stored one with IoU >= 0.5, whose box, score and
+    landmarks it updates (a box that a person drew stays as drawn, and is not returned: its vector belongs to the drawn
+    box). The rest are made. Stored ones that were not found again go, unless somebody named, dismissed or drew them.
+    """
+    stored: dict[UUID, dict[UUID, Region]] = {image: {} for image in found}
+    for region in Region.objects.filter(image__in=found, pipeline=pipeline):
+        stored[region.image_id][region.pk] = region
+    pairs = []
+    for image, extracted in found.items():
+        pairs += _match(image, pipeline, extracted, stored[image])
+    for region, each in pairs:
+        _take_over(region, detector, each.detection)
+    _save([region for region, _ in pairs])
+    gone = [region.pk for free in stored.values() for region in free.values() if not is_kept(region)]
+    if gone:
+        Region.objects.filter(pk__in=gone).delete()
+    return pairs
+
+
+def _match(
+    image: UUID, pipeline: str, found: Sequence[ExtractedRegion], free: dict[UUID, Region]
+) -> list[tuple[Region, ExtractedRegion]]:
+    """Takes what it matches out of ``free``."""
+    pairs = []
+    for extracted in found:
+        region = _best_match(extracted.detection.box, free.values())
+        if region is not None:
+            del free[region.pk]
+        if region is None or region.origin != Region.Origin.PERSON:
+            pairs.append((region or Region(image_id=image, pipeline=pipeline), extracted))
+    return pairs
+
+
+def _best_match(box: Box, candidates: Iterable[Region]) -> Region | None:
+    best = max(candidates, key=lambda region: box_of(region).iou(box), default=None)
+    return best if best is not None and box_of(best).iou(box) >= SAME_REGION_IOU else None
+
+
+def _take_over(region: Region, detector: str, detection: Detection) -> None:
+    box = detection.box
+    region.x, region.y, region.width, region.height = box.x, box.y, box.width, box.height
+    region.score, region.detector = detection.score, detector
+    region.landmarks = [list(point) for point in detection.landmarks] if detection.landmarks else None
+
+
+def _save(regions: Sequence[Region]) -> None:
+    Region.objects.bulk_create(region for region in regions if region._state.adding)
+    old = [region for region in regions if not region._state.adding]
+    if old:
+        Region.objects.bulk_update(old, ["x", "y", "width", "height", "score", "detector", "landmarks"])
+
+
+def name_only_faces(images: Sequence[UUID]) -> None:
+    """Name the person that an image's intake asked for, where it has exactly one face and nobody named it yet."""
+    asked = IntakeLine.objects.filter(image__in=images).exclude(person_name="")
+    for image, name in asked.order_by("id").values_list("image", "person_name"):
+        faces = list(Region.objects.filter(image=image, pipeline=FACE, dismissed=False)[:2])
+        if len(faces) == 1 and faces[0].person_id is None:
+            faces[0].person = Person.objects.get_or_create(name=name)[0]
+            faces[0].save(update_fields=["person"])

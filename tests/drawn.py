@@ -1,0 +1,61 @@
+"""Image files drawn in memory."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+
+from PIL import ExifTags, Image
+
+
+def image_file(
+    color: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (64, 48), kind: str = "JPEG"
+) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, kind)
+    return out.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header promises so many pixels, with next to nothing behind it."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(b"\0" * 64))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
+
+
+def photo(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
+    """A JPEG of coloured noise: it has many bytes, and no two seeds give the same."""
+    noise = random.Random(seed).randbytes(size[0] * size[1] * 3)
+    out = io.BytesIO()
+    Image.frombytes("RGB", size, noise).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def turned_photo(seed: int = 1) -> bytes:
+    """A JPEG of 60 x 40 pixels, left half red and right half blue, to be turned by 90 degrees: red on top, 40 x 60.
+
+    EXIF says so, and when and where it was taken.
+    """
+    image = Image.new("RGB", (60, 40), (255, 0, 0))
+    image.paste((0, 0, 255), (30, 0, 60, 40))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.ImageDescription] = f"secret {seed}"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2012:12:06 10:30:00"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    out = io.BytesIO()
+    image.save(out, "JPEG", exif=exif, quality=95)
+    return out.getvalue()

@@ -1,0 +1,122 @@
+"""The only module that imports NMSLIB (2.1.2). Its import writes to stderr, so it is loaded by name on first use.
+
+Here live the guards that its calls need: an optimised index checks no dimension, counts rows in int32, answers squared
+distances, and keeps efSearch for the whole index.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nmslib
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engines.errors import BuildFailed, InvalidVector
+
+# For cosine the rows are made unit length first: |a-b|^2 = 2 (1 - cos) keeps the order, and the digits that cosinesimil
+# loses (up to 3e-7 for a vector and itself). With one space no file can be loaded as another's, which nothing checks.
+SPACE = "l2"
+MOST_ROWS = 2**31 - 1
+
+logging.getLogger("nmslib").setLevel(logging.WARNING)  # it tells of every load and every change of efSearch
+
+
+def _empty_index() -> Any:
+    return nmslib.init(method="hnsw", space=SPACE)
+
+
+class GraphBuilder:
+    """Collects rows (numbered 0, 1, ... in the order they come) and makes the graph of them."""
+
+    def __init__(self) -> None:
+        self._index = _empty_index()
+        self.count = 0
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        if self.count + len(rows) > MOST_ROWS:
+            raise BuildFailed(f"NMSLIB numbers its rows in 32 bits: more than {MOST_ROWS} do not fit.")
+        numbers = np.arange(self.count, self.count + len(rows), dtype=np.int32)
+        self._index.addDataPointBatch(rows, numbers)
+        self.count += len(rows)
+
+    def save(self, path: Path, m: int, ef_construction: int, post: int) -> None:
+        """Build and write. Straight to ``path``: the folder is a draft that nobody reads."""
+        self._index.createIndex({"M": m, "efConstruction": ef_construction, "post": post})
+        self._index.saveIndex(str(path), save_data=False)
+
+
+def stored_count(path: Path) -> int:
+    """How many rows a saved optimised graph holds: its second uint32 (Hnsw::SaveOptimizedIndex); len() says 0."""
+    with path.open("rb") as file:
+        _, count = struct.unpack("<II", file.read(8))
+    return int(count)
+
+
+class Graph:
+    """A loaded graph. Its file must have been verified: altered bytes crash the process. Safe to use from threads."""
+
+    def __init__(self, path: Path, count: int, dimension: int, ef_search: int) -> None:
+        self.count = count
+        self._dimension = dimension
+        self._index = _empty_index()
+        self._index.loadIndex(str(path), load_data=False)
+        self._width = SearchWidth(self._index, ef_search)
+
+    def nearest(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Row numbers, nearest first, at most k of them; fewer where the graph does not reach more."""
+        if row.shape != (self._dimension,) or row.dtype != np.float32:
+            raise InvalidVector(f"The graph holds float32 ({self._dimension},), not {row.dtype} {row.shape}.")
+        with self._width.at_least(k):
+            numbers, _ = self._index.knnQuery(row, k=min(k, self.count))
+        return numbers.astype(np.int64)  # type: ignore[no-any-return]
+
+    def nearest_of_many(self, rows: NDArray[np.float32], k: int, ef_search: int) -> list[NDArray[np.int64]]:
+        """``nearest`` for each row at a given efSearch, on all cores."""
+        if rows.ndim != 2 or rows.shape[1] != self._dimension or rows.dtype != np.float32:
+            raise InvalidVector(f"The graph holds float32 (n, {self._dimension}), not {rows.dtype} {rows.shape}.")
+        with self._width.at_least(max(k, ef_search)):
+            answers = self._index.knnQueryBatch(rows, k=min(k, self.count))
+        return [numbers.astype(np.int64) for numbers, _ in answers]
+
+
+class SearchWidth:
+    """efSearch belongs to the whole index, is 20 after every load, and passes through 20 whenever it is set.
+
+    So it is set only while no query runs. A query that needs no more than what is set joins those that run; one that
+    needs more waits for them to end, and those that come later wait behind it.
+    """
+
+    def __init__(self, index: Any, base: int) -> None:
+        self._index = index
+        self._base = base
+        self._set = 0
+        self._running = 0
+        self._door = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def at_least(self, k: int) -> Iterator[None]:
+        """Inside, efSearch is at least the base and at least ``k`` (below it fewer than k are found)."""
+        self._enter(max(self._base, k))
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _enter(self, needed: int) -> None:
+        with self._door, self._changed:
+            if self._set < needed:
+                self._changed.wait_for(lambda: self._running == 0)
+            if self._running == 0 and self._set != needed:
+                self._index.setQueryTimeParams({"efSearch": needed})
+                self._set = needed
+            self._running += 1

@@ -1,0 +1,82 @@
+"""The contract of an index engine. tests/search/engines/contract.py is the suite that every engine passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.engines.manifest import Manifest
+from search.engines.types import EVERYWHERE, Hits, IndexSpec, Scope
+
+
+class IndexReader(Protocol):
+    """One published generation, opened and verified. Safe to use from many threads."""
+
+    generation: str  # name of the published generation this reader answers from
+    count: int
+    highest_id: int  # 0 when empty
+    manifest: Manifest  # what it was built from, and what was measured
+
+    def search(self, vector: NDArray[np.floating], k: int, scope: Scope = EVERYWHERE) -> Hits:
+        """The min(k, what the scope allows) nearest vectors; distances re-scored exactly as float64 differences.
+
+        ``vector``: any float dtype, any strides, shape (dimension,); never changed. ``k`` >= 1.
+        Raises InvalidVector for a wrong dimension, NaN, Inf, or (the contract's one answer for both metrics) a vector
+        whose norm is near zero.
+        """
+        ...
+
+    def stale(self) -> bool:
+        """True when another generation has been published since (one cheap stat)."""
+        ...
+
+
+class IndexWriter(Protocol):
+    """A new generation, invisible to readers until ``publish``. Exactly one of publish and discard ends it."""
+
+    @property
+    def generation(self) -> str:
+        """Its name from the start, the one its reader will have."""
+        ...
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], collections: NDArray[np.int64]) -> None:
+        """Append rows, in chunks, ids strictly increasing over the whole build. The caller's arrays are not changed.
+
+        Raises InvalidVector for what ``search`` would refuse, naming the id; ValueError for ids out of order.
+        """
+        ...
+
+    def publish(self) -> IndexReader:
+        """Build, verify in a fresh process, and move the pointer in one atomic rename; the reader of the result.
+
+        Raises BuildFailed (with the reason, the previous generation still serving) when a check does not hold.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Remove all trace of this build. Safe to call twice and after a failed publish."""
+        ...
+
+
+class IndexEngine(Protocol):
+    """Starts new generations and opens the published one."""
+
+    name: ClassVar[str]
+
+    @staticmethod
+    def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with defaults filled in. Raises ValueError, with the reason, for an unknown or bad one."""
+        ...
+
+    def start(self, spec: IndexSpec) -> IndexWriter: ...
+
+    def open(self, spec: IndexSpec) -> IndexReader:
+        """The published generation. Raises IndexNotBuilt if there is none, IndexDamaged if it cannot be trusted."""
+        ...
+
+    def inspect(self, spec: IndexSpec) -> Manifest:
+        """What ``open`` would open, its files verified, without loading the index. Raises what ``open`` raises."""
+        ...

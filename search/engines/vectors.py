@@ -1,0 +1,99 @@
+"""The one door for vectors, and the one definition of a distance."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from search.engines.errors import InvalidVector
+from search.engines.types import Metric
+
+# A zero row becomes a hub of the graph (self-recall 0.79 among 10,000 unit rows) and has no cosine at all. Embeddings
+# have norms of about 1 to 100; above the upper bound squared distances would overflow float32 inside the graph.
+MIN_NORM = 1e-6
+MAX_NORM = 1e15
+
+BLOCK_VALUES = 1 << 18  # numbers handled at a time: 2 MB as float64, which stays in the cache
+
+
+def checked_query(vector: ArrayLike, dimension: int) -> NDArray[np.float32]:
+    """A float32 contiguous copy of shape (dimension,). Raises InvalidVector; see ``checked_rows``."""
+    array = np.asarray(vector)
+    if array.shape != (dimension,):
+        raise InvalidVector(
+            f"The vector has shape {array.shape}, but this index holds vectors of shape ({dimension},)."
+        )
+    row: NDArray[np.float32] = checked_rows(array[None, :], dimension)[0]
+    return row
+
+
+def checked_rows(vectors: ArrayLike, dimension: int, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """A float32 contiguous copy of shape (n, dimension).
+
+    Raises InvalidVector for a wrong shape, for what is not a real number, for NaN and Inf (also where a float64 does
+    not fit into float32), and for a norm outside MIN_NORM to MAX_NORM; names the id where ``ids`` are given.
+    """
+    array = np.asarray(vectors)
+    if array.dtype.kind not in "fiu":
+        raise InvalidVector(f"A vector is made of floating point numbers, not of {array.dtype}.")
+    if array.ndim != 2 or array.shape[1] != dimension:
+        raise InvalidVector(f"The vectors have shape {array.shape}, but this index holds shape (n, {dimension}).")
+    with np.errstate(over="ignore"):  # becomes Inf, refused below
+        rows = np.array(array, dtype=np.float32, order="C", copy=True)
+    _refuse(~np.isfinite(rows).all(axis=1), ids, "has a component that is NaN or infinite")
+    norms = row_norms(rows)
+    _refuse((norms < MIN_NORM) | (norms > MAX_NORM), ids, f"has a norm outside {MIN_NORM:g} to {MAX_NORM:g}")
+    return rows
+
+
+def _refuse(bad: ArrayLike, ids: NDArray[np.int64] | None, what: str) -> None:
+    places = np.flatnonzero(bad)
+    if len(places):
+        name = "The vector" if ids is None else f"The vector with id {ids[places[0]]}"
+        raise InvalidVector(f"{name} {what}: no index can answer for it.")
+
+
+def row_norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Euclidean norms, float64 of shape (n,), of rows of shape (n, d)."""
+    norms = np.empty(len(rows))
+    for block in blocks(rows.shape):
+        values = rows[block].astype(np.float64)
+        norms[block] = np.sqrt((values * values).sum(axis=1))
+    return norms
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1 as float32, divided in float64."""
+    return (rows / row_norms(rows)[:, None]).astype(np.float32)
+
+
+def graph_rows(rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """What an l2 graph stores so that its order is the metric's: for cosine unit rows, as |a-b|^2 = 2 (1 - cos)."""
+    return unit_rows(rows) if metric is Metric.COSINE else np.ascontiguousarray(rows)
+
+
+def exact_distances(vectors: NDArray[np.float32], query: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
+    """True distances, float64 of shape (n,), of ``vectors`` (n, d) to ``query`` (d,), from float64 differences.
+
+    Differences first: the expanded formula |a|^2 - 2ab + |b|^2 gives 1e-3 for a float32 vector and itself. Cosine is
+    half the squared difference of the unit vectors, which equals 1 - cos and is 0 for a vector and itself. A row's
+    distance does not depend on the rows beside it.
+    """
+    target = query.astype(np.float64)[None, :]
+    if metric is Metric.COSINE:
+        target /= np.sqrt((target * target).sum(axis=1))[:, None]
+    squares = np.empty(len(vectors))
+    for block in blocks(vectors.shape):
+        values = vectors[block].astype(np.float64)
+        if metric is Metric.COSINE:
+            values /= np.sqrt((values * values).sum(axis=1))[:, None]
+        values -= target
+        squares[block] = (values * values).sum(axis=1)
+    return 0.5 * squares if metric is Metric.COSINE else np.sqrt(squares)
+
+
+def blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Slices over the rows of a (n, d) array, each of at most about BLOCK_VALUES numbers."""
+    count, dimension = shape
+    step = max(1, BLOCK_VALUES // max(dimension, 1))
+    return [slice(start, start + step) for start in range(0, count, step)]

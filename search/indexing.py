@@ -1,0 +1,176 @@
+"""Index generations from beginning to end: is one due, build it, record it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from catalog.database import retry_while_away
+from catalog.embedding_models import serving_models
+from catalog.models import EmbeddingModel
+from catalog.selectors import iter_vectors, vector_state
+from search.engines.errors import EngineError, IndexDamaged, IndexNotBuilt
+from search.engines.manifest import Manifest
+from search.engines.protocols import IndexEngine, IndexWriter
+from search.engines.registry import index_for
+from search.engines.types import IndexSpec
+from search.locks import RebuildRunning, builder_lock
+from search.models import IndexGeneration
+
+logger = logging.getLogger(__name__)
+
+Status = IndexGeneration.Status
+
+# Called with the step ("reading", "building"), how many rows of it are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def needs_rebuild(model: EmbeddingModel) -> str | None:
+    """Why the index of this model should be built anew, or None.
+
+    There is none although there are vectors; it is damaged or was built for another metric or engine; its options have
+    changed; or new and dropped vectors together reach VISEARCH_REBUILD_SHARE of it and VISEARCH_REBUILD_ROWS.
+    """
+    engine, spec = _index_of(model)
+    try:
+        manifest = engine.inspect(spec)
+    except IndexNotBuilt:
+        return "There is no generation yet." if vector_state(model).count else None
+    except IndexDamaged as error:
+        return str(error)
+    if dict(manifest.options) != dict(spec.options):
+        return f"Its options were {dict(manifest.options)} and are now {dict(spec.options)}."
+    return _has_drifted(model, manifest)
+
+
+def _has_drifted(model: EmbeddingModel, manifest: Manifest) -> str | None:
+    total = vector_state(model).count
+    new = vector_state(model, after_id=manifest.highest_id).count
+    dropped = max(0, manifest.count - (total - new))
+    limit = max(settings.VISEARCH_REBUILD_ROWS, settings.VISEARCH_REBUILD_SHARE * manifest.count)
+    if new + dropped < limit:
+        return None
+    return f"{new} vectors are new and {dropped} are gone since generation {manifest.generation} of {manifest.count}."
+
+
+def rebuild_due_indexes() -> None:
+    """Build the index of every serving model that needs it. One that fails is logged and does not stop the others."""
+    for model in serving_models():
+        try:
+            reason = needs_rebuild(model)
+            if reason is not None:
+                logger.info("building the index of %s: %s", model, reason)
+                rebuild_index(model)
+        except RebuildRunning as error:
+            logger.info("%s", error)
+        except Exception:
+            logger.exception("the index of %s (%s) could not be built", model, model.pipeline)
+
+
+def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> IndexGeneration:
+    """Build and publish a generation of everything this model has stored; returns its record.
+
+    1. Take the lock of this model's index; rows of builders that died are settled.
+    2. Record a generation as building.
+    3. Stream the vectors up to the highest id at the start. Later ones are the delta's: ids commit in order.
+    4. Build, read back, measure, publish: see IndexWriter.publish.
+    5. Record it as published and the one before as superseded.
+
+    Raises RebuildRunning where another process builds. Whatever goes wrong between 2 and 5, also an interrupt, leaves
+    no trace on disk, is recorded as failed with its reason and raised; the generation before goes on serving.
+    """
+    with builder_lock(model):
+        engine, spec = _index_of(model)
+        _settle_dead_builders(model, engine, spec)
+        writer = engine.start(spec)
+        try:
+            row = _record_start(model, engine, spec, writer)
+            manifest = _build(row, writer, progress or _silent)
+        except BaseException:
+            writer.discard()
+            raise
+        retry_while_away(lambda: _record_published(row, manifest))
+        return row
+
+
+def _index_of(model: EmbeddingModel) -> tuple[IndexEngine, IndexSpec]:
+    return index_for(model.pipeline, model.fingerprint, model.dimension)
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Nobody is watching."""
+
+
+def _build(row: IndexGeneration, writer: IndexWriter, progress: Progress) -> Manifest:
+    try:
+        count = _stream(row.embedding_model, writer, progress)
+        progress("building", 0, count)
+        manifest = writer.publish().manifest
+        progress("building", count, count)
+    except BaseException as error:
+        with suppress(DatabaseError):  # the error itself matters more; the next builder settles the row
+            _record_failure(row, error)
+        raise
+    return manifest
+
+
+def _stream(model: EmbeddingModel, writer: IndexWriter, progress: Progress) -> int:
+    state = vector_state(model)
+    done = 0
+    for ids, vectors, collections in iter_vectors(model, up_to_id=state.highest_id):
+        writer.add(ids, vectors, collections)
+        done += len(ids)
+        progress("reading", done, max(done, state.count))
+    return done
+
+
+def _settle_dead_builders(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec) -> None:
+    """Called with the lock held: nobody builds, so a row that says so is a dead builder's.
+
+    One that died between moving the pointer and recording it has published.
+    """
+    for row in model.generations.filter(status=Status.BUILDING):
+        try:
+            manifest = engine.inspect(spec)
+        except (IndexNotBuilt, IndexDamaged):
+            manifest = None
+        if manifest is not None and manifest.generation == row.name:
+            _record_published(row, manifest)
+        else:
+            _finish(row, Status.FAILED, reason="Its builder died.")
+
+
+def _record_start(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec, writer: IndexWriter) -> IndexGeneration:
+    parameters = {"metric": spec.metric.value, "options": dict(spec.options)}
+    return IndexGeneration.objects.create(
+        embedding_model=model, name=writer.generation, engine=engine.name, parameters=parameters
+    )
+
+
+def _record_published(row: IndexGeneration, manifest: Manifest) -> None:
+    with transaction.atomic():
+        published = IndexGeneration.objects.filter(embedding_model=row.embedding_model, status=Status.PUBLISHED)
+        published.exclude(pk=row.pk).update(status=Status.SUPERSEDED)
+        row.parameters |= {"measured": dict(manifest.measured), "libraries": dict(manifest.libraries)}
+        row.count = manifest.count
+        row.highest_embedding_id = manifest.highest_id
+        row.recall = manifest.measured.get("recall")
+        row.build_seconds = manifest.build_seconds
+        row.published_at = timezone.now()
+        _finish(row, Status.PUBLISHED)
+
+
+def _record_failure(row: IndexGeneration, error: BaseException) -> None:
+    kind = "" if isinstance(error, EngineError) else f"{type(error).__name__}: "
+    _finish(row, Status.FAILED, reason=f"{kind}{error}")
+
+
+def _finish(row: IndexGeneration, status: Status, reason: str = "") -> None:
+    row.status = status
+    row.reason = reason
+    row.save()

@@ -1,0 +1,43 @@
+"""One builder per embedding model, over all processes and machines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from catalog.models import EmbeddingModel
+
+
+class RebuildRunning(Exception):
+    """Somebody else is building the index of this model right now."""
+
+
+@contextmanager
+def builder_lock(model: EmbeddingModel) -> Iterator[None]:
+    """Hold the advisory lock of this model's index. Raises RebuildRunning at once where it is taken.
+
+    The lock lives in a connection of its own: Postgres lets go of it when the process dies, and whatever happens on
+    the default connection (transactions, reconnects) leaves it alone. Should this connection break during a long
+    build, a second builder can start; then only the newer one can publish (search.engines.generations).
+    """
+    connection = connections.create_connection(DEFAULT_DB_ALIAS)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_key(model)])
+            row = cursor.fetchone()
+        if row is None or not row[0]:
+            raise RebuildRunning(
+                f"The index of {model} ({model.pipeline}) is being built by another process. Wait for it."
+            )
+        yield
+    finally:
+        connection.close()
+
+
+def _key(model: EmbeddingModel) -> int:
+    """An int64, as pg_try_advisory_lock takes it, that no other use of advisory locks is likely to share."""
+    digest = hashlib.sha256(f"visearch index {model.pk}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,0 +1,63 @@
+"""The record of every index that was built. What serves is decided by the pointer on disk, see search.engines."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from catalog.models import EmbeddingModel
+
+
+class IndexGeneration(models.Model):
+    """One build of one embedding model's index.
+
+    ::
+
+        building ──► published ──► superseded (a newer one was published)
+            │
+            └──────► failed (reason)
+
+    A row that is still ``building`` although its builder died is settled by the next builder of the same model.
+    """
+
+    class Status(models.TextChoices):
+        BUILDING = "building"
+        PUBLISHED = "published"
+        FAILED = "failed"
+        SUPERSEDED = "superseded"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    embedding_model = models.ForeignKey(EmbeddingModel, on_delete=models.CASCADE, related_name="generations")
+    name = models.CharField(max_length=100, help_text="What search answers call it, and its folder's name.")
+    engine = models.CharField(max_length=100)
+    status = models.CharField(max_length=10, choices=Status, default=Status.BUILDING)
+    reason = models.TextField(blank=True, help_text="Why it failed.")
+    count = models.PositiveBigIntegerField(default=0, help_text="Embeddings in it.")
+    highest_embedding_id = models.BigIntegerField(default=0, help_text="What is newer is not in it.")
+    recall = models.FloatField(null=True, help_text="recall@10 against exact search, measured after the build.")
+    parameters = models.JSONField(default=dict, help_text="Metric, options, what was measured, library versions.")
+    build_seconds = models.FloatField(null=True, help_text="Reading, building and verifying.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["embedding_model", "name"], name="one_row_per_generation"),
+            models.UniqueConstraint(
+                fields=["embedding_model"], condition=Q(status="published"), name="one_published_generation_per_model"
+            ),
+            models.UniqueConstraint(
+                fields=["embedding_model"], condition=Q(status="building"), name="one_builder_per_model"
+            ),
+            models.CheckConstraint(condition=~Q(status="failed") | ~Q(reason=""), name="a_failed_build_has_a_reason"),
+            models.CheckConstraint(
+                condition=~Q(status__in=["published", "superseded"])
+                | Q(recall__isnull=False, published_at__isnull=False),
+                name="a_published_build_was_measured",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.embedding_model_id}"

@@ -1,0 +1,260 @@
+"""From a query to an answer.
+
+1. who may search where: collections become a scope
+2. the query's vector: extracted from a file with the very models that serve, or read from the database
+3. nearest vectors: generation and delta (search.serving)
+4. hits through the database: what is deleted, hidden, dismissed or forbidden drops out, more is asked for, k is filled
+5. one region for each image, similarity from the model's measured distances
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.embedding_models import runnable_models, serving_model
+from catalog.models import Collection, EmbeddingModel, Image, Region
+from catalog.selectors import regions_by_embedding_id, vector_of_region
+from catalog.vision import registry
+from catalog.vision.decode import read_image
+from catalog.vision.extract import extract
+from catalog.vision.types import Box, DecodedImage, ExtractedRegion
+from search import serving
+from search.engines.types import EVERYWHERE, Hits, Scope
+from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, UnknownPipeline
+from search.ranking import best_per_key, similarity, within
+
+if TYPE_CHECKING:
+    from catalog.querysets import CollectionQuerySet, Viewer
+
+FACE = "face"
+IMAGE = "image"
+MAX_K = 100
+FIRST_ASK = 2  # hits asked for per image wanted: images with several faces, hits that drop out
+ASK_MORE = 4  # and times more each time that was not enough
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a viewer may choose. ``k`` counts images, 1 to MAX_K."""
+
+    viewer: Viewer
+    pipeline: str | None = None  # None: faces when allowed and found, else the whole image
+    k: int = 20
+    face: int | None = None  # index into the query's regions; None: the best
+    collections: tuple[Collection, ...] | None = None  # None: all that this viewer may search
+    beyond_near: bool = False  # also what is farther than the model's measured *near*
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRegion:
+    """A region found in the query, in pixels of the oriented original."""
+
+    pipeline: str
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An image and the region of it that is nearest. ``similarity`` is None for a model that nobody measured."""
+
+    image: Image
+    region: Region
+    distance: float
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``generation`` is None where the answer is exact, from the database, because no generation can answer.
+
+    ``width`` and ``height`` are the query's, oriented, in pixels. ``searched`` is the index of the region that was
+    searched with, None where the query has none (no face in it).
+    """
+
+    pipeline: str
+    model: EmbeddingModel
+    generation: str | None
+    width: int
+    height: int
+    regions: tuple[QueryRegion, ...]
+    searched: int | None
+    results: tuple[Match, ...]
+
+
+def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer:
+    """Search with a file, which is neither stored nor logged.
+
+    Raises ImageRefused, UnknownPipeline, FacesNotAllowed, FaceOutOfRange, ModelUnavailable, NoServingModel.
+    """
+    pipelines = _pipelines_to_try(options)
+    decoded = read_image(file, name, registry.limits())
+    for pipeline in pipelines:
+        (model,) = runnable_models([pipeline])
+        regions = _extract(decoded, model)
+        if regions:
+            break
+    chosen = _choose(len(regions), options.face)
+    answer = Answer(
+        pipeline=model.pipeline,
+        model=model,
+        generation=serving.snapshot(model).generation,
+        width=decoded.header.width,
+        height=decoded.header.height,
+        regions=tuple(QueryRegion(model.pipeline, r.detection.box, r.detection.score) for r in regions),
+        searched=chosen,
+        results=(),
+    )
+    if chosen is None:
+        return answer
+    return _with_results(answer, regions[chosen].vectors[model.embedder], options)
+
+
+def search_by_region(region: Region, options: SearchOptions) -> Answer:
+    """Search with the stored vector of a region; its own image is not among the results.
+
+    Raises NothingToSearchWith where it has no vector yet, FacesNotAllowed, NoServingModel.
+    """
+    model = serving_model(region.pipeline)
+    _check_allowed(region.pipeline, options)
+    vector = vector_of_region(region, model)
+    if vector is None:
+        raise NothingToSearchWith(f"Region {region.pk} has no embedding yet. Wait until its image is ready.")
+    answer = Answer(
+        pipeline=region.pipeline,
+        model=model,
+        generation=None,
+        width=region.image.width,
+        height=region.image.height,
+        regions=(_query_region(region),),
+        searched=0,
+        results=(),
+    )
+    return _with_results(answer, vector, options, without=region.image)
+
+
+def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
+    """Search with a stored image, by the same choice of pipeline and face as for a file.
+
+    Raises as search_by_region, and UnknownPipeline, FaceOutOfRange.
+    """
+    for pipeline in _pipelines_to_try(options):
+        stored = Region.objects.visible_to(options.viewer).filter(image=image, pipeline=pipeline, dismissed=False)
+        regions = list(stored.select_related("image").order_by("-score", "id"))
+        if regions:
+            break
+    chosen = _choose(len(regions), options.face)
+    if chosen is None:
+        raise NothingToSearchWith(f"Image {image.pk} has no region to search with. It may be waiting, or hold no face.")
+    answer = search_by_region(regions[chosen], options)
+    return replace(answer, regions=tuple(_query_region(region) for region in regions), searched=chosen)
+
+
+def _query_region(region: Region) -> QueryRegion:
+    box = Box(region.x, region.y, region.width, region.height)
+    return QueryRegion(region.pipeline, box, 1.0 if region.score is None else region.score)
+
+
+def _pipelines_to_try(options: SearchOptions) -> tuple[str, ...]:
+    """What was asked for, else faces (where allowed) and then the whole image."""
+    if options.pipeline is not None:
+        known = list(registry.pipelines())
+        if options.pipeline not in known:
+            raise UnknownPipeline(f"There is no pipeline {options.pipeline!r}. Take one of: {', '.join(known)}.")
+        _check_allowed(options.pipeline, options)
+        return (options.pipeline,)
+    return (FACE, IMAGE) if _searchable(FACE, options).exists() else (IMAGE,)
+
+
+def _check_allowed(pipeline: str, options: SearchOptions) -> None:
+    if pipeline == FACE and not _searchable(FACE, options).exists() and not options.viewer.is_superuser:
+        raise FacesNotAllowed(
+            "There is no collection here in which you may search faces. Sign in, or search with pipeline=image."
+        )
+
+
+def _searchable(pipeline: str, options: SearchOptions) -> CollectionQuerySet:
+    """The collections in which this viewer may search with this pipeline, within those asked for."""
+    if pipeline == FACE:
+        allowed = Collection.objects.face_searchable_by(options.viewer)
+    else:
+        allowed = Collection.objects.visible_to(options.viewer).filter(pipelines__contains=[pipeline])
+    if options.collections is not None:
+        allowed = allowed.filter(pk__in=[collection.pk for collection in options.collections])
+    return allowed
+
+
+def _extract(decoded: DecodedImage, model: EmbeddingModel) -> Sequence[ExtractedRegion]:
+    return extract(decoded, [model.pipeline], {model.pipeline: [model.embedder]}).regions
+
+
+def _choose(count: int, face: int | None) -> int | None:
+    if face is None:
+        return 0 if count else None
+    if not 0 <= face < count:
+        found = "no region was" if count == 0 else f"{count} were" if count > 1 else "1 was"
+        raise FaceOutOfRange(f"face={face}, but {found} found in the query. Count from 0.")
+    return face
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One question to the index: with which model, where, for whom, and which image to leave out."""
+
+    model: EmbeddingModel
+    collections: Sequence[Collection]
+    options: SearchOptions
+    without: Image | None
+
+    @property
+    def scope(self) -> Scope:
+        everywhere = Collection.objects.filter(pipelines__contains=[self.model.pipeline]).count()
+        if len(self.collections) == everywhere:
+            return EVERYWHERE
+        return Scope(collections=np.array([each.index_key for each in self.collections], dtype=np.int64))
+
+    @property
+    def limit(self) -> float | None:
+        return None if self.options.beyond_near else self.model.near_distance
+
+
+def _with_results(
+    answer: Answer, vector: NDArray[np.float32], options: SearchOptions, without: Image | None = None
+) -> Answer:
+    snapshot = serving.snapshot(answer.model)
+    ask = _Ask(answer.model, list(_searchable(answer.pipeline, options)), options, without)
+    results = _nearest_images(snapshot, vector, ask) if ask.collections else []
+    return replace(answer, generation=snapshot.generation, results=tuple(results))
+
+
+def _nearest_images(snapshot: serving.Snapshot, vector: NDArray[np.float32], ask: _Ask) -> list[Match]:
+    """Ask, hydrate, and ask again with more until k images are found or there is nothing more within the limit."""
+    scope, limit = ask.scope, ask.limit
+    count = (ask.options.k + (ask.without is not None)) * FIRST_ASK
+    while True:
+        hits = snapshot.search(vector, count, scope)
+        inside = within(hits, limit)
+        matches = _hydrate(inside, ask)
+        if len(matches) == ask.options.k or len(hits) < count or len(inside) < len(hits):
+            return matches
+        count *= ASK_MORE
+
+
+def _hydrate(hits: Hits, ask: _Ask) -> list[Match]:
+    """The hits that may be shown as images with their best region, nearest first, k at most."""
+    ids = [int(hit) for hit in hits.ids]
+    keys = [collection.pk for collection in ask.collections]
+    regions = regions_by_embedding_id(ids, ask.model.pipeline, keys, ask.options.viewer)
+    if ask.without is not None:
+        regions = {hit: region for hit, region in regions.items() if region.image_id != ask.without.pk}
+    images = {hit: region.image_id for hit, region in regions.items()}
+    best = best_per_key(zip(ids, hits.distances.tolist(), strict=True), regions, images, ask.options.k)
+    return [
+        Match(region.image, region, distance, similarity(distance, ask.model.same_distance, ask.model.near_distance))
+        for region, distance in best
+    ]

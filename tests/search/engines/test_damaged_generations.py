@@ -1,0 +1,130 @@
+"""Whatever happens to the files of a generation, opening it says so: no crash, no wrong answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.engines.errors import IndexDamaged
+from search.engines.nmslib_hnsw import NmslibHnsw
+from search.engines.types import IndexSpec, Metric
+from tests.search.engines.contract import DIMENSION, Stored, clustered
+
+ENGINE = NmslibHnsw()
+FILES = ["collections.npy", "ids.npy", "index.hnsw", "manifest.json", "nodes.npy", "stragglers.npy", "vectors.npy"]
+
+
+def spec_of(root: Path) -> IndexSpec:
+    return IndexSpec(root, "ab" * 32, DIMENSION, Metric.L2, ENGINE.check_options({}))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole")
+    stored = Stored.of(clustered(600))
+    writer = ENGINE.start(spec_of(root))
+    writer.add(stored.ids, stored.vectors, stored.collections)
+    writer.publish()
+    return root
+
+
+@pytest.fixture
+def root(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def generation(root: Path) -> Path:
+    return root / (root / "current").read_text().split()[0]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_one_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 0x04
+    path.write_bytes(bytes(content))
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def make_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: list[Callable[[Path], None]] = [truncate, empty, flip_one_byte, zero, remove, make_a_folder]
+
+
+def test_the_undamaged_copy_opens(root: Path) -> None:
+    assert ENGINE.open(spec_of(root)).count == 600
+    assert sorted(path.name for path in generation(root).iterdir()) == FILES
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named(root: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(generation(root) / name)
+    for ask in (ENGINE.open, ENGINE.inspect):
+        with pytest.raises(IndexDamaged, match=name):
+            ask(spec_of(root))
+
+
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if d is not remove], ids=lambda damage: damage.__name__)
+def test_a_damaged_pointer_is_refused(root: Path, damage: Callable[[Path], None]) -> None:
+    damage(root / "current")
+    with pytest.raises(IndexDamaged, match=r"current|manifest\.json"):
+        ENGINE.open(spec_of(root))
+
+
+def test_a_missing_generation_is_refused(root: Path) -> None:
+    shutil.rmtree(generation(root))
+    with pytest.raises(IndexDamaged, match=r"manifest\.json"):
+        ENGINE.open(spec_of(root))
+
+
+def test_files_of_another_generation_are_refused(root: Path) -> None:
+    """Each file whole, but not of this build: two builds of the same rows differ."""
+    before = generation(root)
+    stored = Stored.of(clustered(600, seed=77))
+    writer = ENGINE.start(spec_of(root))
+    writer.add(stored.ids, stored.vectors, stored.collections)
+    writer.publish()
+    shutil.copy(before / "index.hnsw", generation(root) / "index.hnsw")
+    with pytest.raises(IndexDamaged, match=r"index\.hnsw"):
+        ENGINE.open(spec_of(root))
+
+
+def test_a_newer_format_is_refused(root: Path) -> None:
+    path = generation(root) / "manifest.json"
+    content = json.dumps({**json.loads(path.read_text()), "format_version": 2, "new_field": 1}).encode()
+    path.write_bytes(content)
+    name = generation(root).name
+    (root / "current").write_text(f"{name} {hashlib.sha256(content).hexdigest()}\n")
+    with pytest.raises(IndexDamaged, match="format version 2"):
+        ENGINE.open(spec_of(root))
+
+
+def test_a_damaged_index_is_healed_by_a_build(root: Path) -> None:
+    flip_one_byte(root / "current")
+    stored = Stored.of(clustered(30))
+    writer = ENGINE.start(spec_of(root))
+    writer.add(stored.ids, stored.vectors, stored.collections)
+    writer.publish()
+    assert ENGINE.open(spec_of(root)).count == 30

@@ -1,0 +1,210 @@
+"""The folder of an index lives through builders that die at any moment and readers that open at any moment."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from search.engines import generations
+from search.engines.errors import BuildFailed
+from search.engines.exact import Exact
+from search.engines.generations import Generations
+from search.engines.nmslib_hnsw import NmslibHnsw
+from search.engines.protocols import IndexEngine, IndexReader, IndexWriter
+from search.engines.types import IndexSpec, Metric
+from tests.search.engines.contract import DIMENSION, Stored, clustered
+
+BUILDER = """
+import sys
+from pathlib import Path
+import numpy as np
+from search.engines.exact import Exact
+from search.engines.nmslib_hnsw import NmslibHnsw
+from search.engines.types import IndexSpec, Metric
+
+root, kind, count, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+engine = {"exact": Exact, "nmslib": NmslibHnsw}[kind]()
+spec = IndexSpec(root, "ab" * 32, 24, Metric.L2, engine.check_options({}))
+vectors = np.random.default_rng(0).normal(size=(count, 24)).astype(np.float32)
+print("ready", flush=True)
+for _ in range(rounds):
+    writer = engine.start(spec)
+    writer.add(np.arange(count) + 1, vectors, np.zeros(count, dtype=np.int64))
+    writer.publish()
+"""
+
+
+def spec_of(root: Path, engine: IndexEngine) -> IndexSpec:
+    return IndexSpec(root, "ab" * 32, DIMENSION, Metric.L2, engine.check_options({}))
+
+
+def written(engine: IndexEngine, root: Path, count: int) -> IndexWriter:
+    stored = Stored.of(clustered(count))
+    writer = engine.start(spec_of(root, engine))
+    writer.add(stored.ids, stored.vectors, stored.collections)
+    return writer
+
+
+def publish(engine: IndexEngine, root: Path, count: int) -> IndexReader:
+    return written(engine, root, count).publish()
+
+
+def builder(root: Path, kind: str, count: int, rounds: int) -> psutil.Popen:
+    command = [sys.executable, "-c", BUILDER, str(root), kind, str(count), str(rounds)]
+    process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
+
+
+def test_kill_9_while_the_graph_is_built(tmp_path: Path) -> None:
+    engine = NmslibHnsw()
+    served = publish(engine, tmp_path, 50).generation
+    process = builder(tmp_path, "nmslib", 60_000, 1)
+    until = time.monotonic() + 60
+    while not (children := process.children()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert "search.engines.nmslib_build" in children[0].cmdline()
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, "the builder's child must end with it"
+    assert engine.open(spec_of(tmp_path, engine)).generation == served
+    assert any(name.startswith("building-") for name in folders(tmp_path))
+
+    after = publish(engine, tmp_path, 60)  # sweeps the dead draft away
+    assert folders(tmp_path) == sorted([served, after.generation])
+
+
+def test_kill_9_at_any_moment_leaves_a_whole_generation(tmp_path: Path) -> None:
+    engine, seeded = Exact(), random.Random(7)
+    publish(engine, tmp_path, 50)
+    for _ in range(8):
+        process = builder(tmp_path, "exact", 2_000, 100_000)
+        time.sleep(seeded.uniform(0.0, 0.4))
+        process.kill()
+        process.wait()
+        reader = engine.open(spec_of(tmp_path, engine))
+        assert len(reader.search(clustered(1)[0], 60)) in (50, 60)
+        later = publish(engine, tmp_path, 50)
+        assert later.generation > reader.generation
+        assert not [name for name in folders(tmp_path) if name.startswith("building-")]
+
+
+def test_readers_that_open_while_generations_come_and_go(tmp_path: Path) -> None:
+    """Every open finds one whole generation, though it may be pruned while being opened."""
+    engine = Exact()
+    publish(engine, tmp_path, 1)
+    over, failures, opened = threading.Event(), [], set()
+
+    def keep_opening() -> None:
+        try:
+            while not over.is_set():
+                reader = engine.open(spec_of(tmp_path, engine))
+                assert len(reader.search(clustered(1)[0], 1_000)) == reader.count
+                opened.add(reader.generation)
+        except Exception as error:  # noqa: BLE001 - reported below, in the test's own thread
+            failures.append(error)
+
+    readers = [threading.Thread(target=keep_opening) for _ in range(3)]
+    for thread in readers:
+        thread.start()
+    for count in range(2, 60):
+        publish(engine, tmp_path, count)
+    over.set()
+    for thread in readers:
+        thread.join()
+    assert failures == []
+    assert len(opened) > 1
+
+
+def test_only_the_serving_generation_and_the_one_before_are_kept(tmp_path: Path) -> None:
+    names = [publish(Exact(), tmp_path, count).generation for count in range(1, 6)]
+    assert folders(tmp_path) == names[-2:]
+
+
+def test_a_living_draft_is_not_swept_away(tmp_path: Path) -> None:
+    first, second = written(Exact(), tmp_path, 10), written(Exact(), tmp_path, 20)
+    assert len(folders(tmp_path)) == 2
+    second.discard()
+    assert first.publish().count == 10  # the other one has given up, so nothing overtook it
+
+
+def test_numbers_grow_past_a_lost_pointer(tmp_path: Path) -> None:
+    before = publish(Exact(), tmp_path, 10).generation
+    (tmp_path / "current").unlink()
+    assert publish(Exact(), tmp_path, 20).generation > before
+
+
+@pytest.mark.parametrize("step", ["write_whole", "flush"])
+def test_a_publication_that_fails_half_way_changes_nothing(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk says no after the files are complete: while the draft is flushed, or when the pointer is written."""
+    served = publish(Exact(), tmp_path, 10).generation
+    writer = written(Exact(), tmp_path, 20)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generations, step, full)
+        with pytest.raises(BuildFailed, match="No space left"):
+            writer.publish()
+    writer.discard()
+    assert folders(tmp_path) == [served]
+    assert Exact().open(spec_of(tmp_path, Exact())).generation == served
+
+
+def test_a_disk_that_fills_up_while_rows_are_written(tmp_path: Path) -> None:
+    """The kernel's own limit on a file's size stands for the full disk."""
+    served = publish(Exact(), tmp_path, 10).generation
+    program = f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+from search.engines.exact import Exact
+from search.engines.types import IndexSpec, Metric
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+writer = Exact().start(IndexSpec(Path({str(tmp_path)!r}), "ab" * 32, {DIMENSION}, Metric.L2, {{}}))
+try:
+    for start in range(0, 100_000, 1_000):
+        writer.add(np.arange(start, start + 1_000), np.ones((1_000, {DIMENSION})), np.zeros(1_000, dtype=np.int64))
+except OSError as error:
+    writer.discard()
+    sys.exit("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "refused"
+    assert folders(tmp_path) == [served]
+
+
+def test_the_stamp_changes_with_every_publication(tmp_path: Path) -> None:
+    stamps = [Generations(tmp_path).stamp()]
+    for count in range(1, 6):
+        publish(Exact(), tmp_path, count)
+        stamps.append(Generations(tmp_path).stamp())
+    assert stamps[0] is None
+    assert len(set(stamps)) == len(stamps)
+
+
+def test_vectors_survive_byte_for_byte(tmp_path: Path) -> None:
+    stored = Stored.of(clustered(1_234))
+    writer = Exact().start(spec_of(tmp_path, Exact()))
+    for part in (slice(0, 1), slice(1, 1_000), slice(1_000, 1_000), slice(1_000, None)):
+        writer.add(stored.ids[part], stored.vectors[part], stored.collections[part])
+    folder = tmp_path / writer.publish().generation
+    for name, array in (("vectors", stored.vectors), ("ids", stored.ids), ("collections", stored.collections)):
+        np.testing.assert_array_equal(np.load(folder / f"{name}.npy"), array)

@@ -1,0 +1,154 @@
+"""The catalogue as JSON. What goes out is a *Serializer, what comes in a *Form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.validators import UniqueValidator
+from taggit.models import TagBase
+
+from catalog.api.fields import BoxSerializer, OneOrManyField, ReferenceSerializer, RenditionsField, StrictSerializer
+from catalog.models import Collection, Image, IntakeLine, Person, Region
+from catalog.uploads import ImageFacts
+
+MAX_TAGS = 50
+NAME_LENGTH = 200
+
+
+class CollectionSerializer(serializers.ModelSerializer[Collection]):
+    class Meta:
+        model = Collection
+        fields = ["id", "name", "description", "is_public", "pipelines", "face_search", "created_at"]
+        read_only_fields = fields
+
+
+class PersonSerializer(serializers.ModelSerializer[Person]):
+    class Meta:
+        model = Person
+        fields = ["id", "name", "created_at"]
+        read_only_fields = fields
+
+
+class RegionSerializer(serializers.ModelSerializer[Region]):
+    image = serializers.UUIDField(source="image_id", read_only=True)
+    box = BoxSerializer(source="*", read_only=True)
+    score = serializers.FloatField(
+        read_only=True, allow_null=True, help_text="The detector's own confidence, 0 to 1 (never a similarity)."
+    )
+    landmarks = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2),
+        read_only=True,
+        allow_null=True,
+        help_text="Five [x, y] points of a face: left eye, right eye, nose, left and right corner of the mouth.",
+    )
+    person = ReferenceSerializer(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Region
+        fields = ["id", "image", "pipeline", "box", "origin", "score", "landmarks", "person", "dismissed", "created_at"]
+        read_only_fields = fields
+
+
+class ImageSerializer(serializers.ModelSerializer[Image]):
+    collection = ReferenceSerializer(read_only=True)
+    tags = serializers.SerializerMethodField()
+    renditions = RenditionsField()
+
+    class Meta:
+        model = Image
+        fields = [
+            "id",
+            "collection",
+            "status",
+            "reason",
+            "title",
+            "label",
+            "external_id",
+            "link",
+            "source_url",
+            "licence",
+            "tags",
+            "is_published",
+            "sha256",
+            "format",
+            "width",
+            "height",
+            "byte_size",
+            "taken_at",
+            "created_at",
+            "processed_at",
+            "renditions",
+        ]
+        read_only_fields = fields
+
+    def get_tags(self, image: Image) -> list[str]:
+        tags: list[TagBase] = list(image.tags.all())
+        return sorted(tag.name for tag in tags)
+
+
+class ImageDetailSerializer(ImageSerializer):
+    regions = RegionSerializer(many=True, read_only=True)
+
+    class Meta(ImageSerializer.Meta):
+        fields = [*ImageSerializer.Meta.fields, "regions"]
+        read_only_fields = fields
+
+
+class IntakeLineSerializer(serializers.ModelSerializer[IntakeLine]):
+    image = serializers.UUIDField(
+        source="image_id", read_only=True, allow_null=True, help_text="The image stored, or the one already here."
+    )
+
+    class Meta:
+        model = IntakeLine
+        fields = ["id", "source", "verdict", "code", "reason", "image"]
+        read_only_fields = fields
+
+
+class UploadForm(StrictSerializer):
+    """One file for a collection, with what is known of it."""
+
+    image = serializers.FileField(
+        allow_empty_file=True, help_text="The file: JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC, 50 MB and 64 megapixels."
+    )
+    collection = serializers.CharField(help_text="Id or name of a collection that you edit.")
+    title = serializers.CharField(max_length=300, default="", allow_blank=True)
+    label = serializers.CharField(  # type: ignore[assignment]  # a field's own label is another thing
+        max_length=200, default="", allow_blank=True, help_text="Class or article number."
+    )
+    external_id = serializers.CharField(max_length=200, default="", allow_blank=True, help_text="Your own key for it.")
+    link = serializers.URLField(max_length=2000, default="", allow_blank=True, help_text="Where a shopper goes.")
+    source_url = serializers.URLField(max_length=2000, default="", allow_blank=True)
+    licence = serializers.CharField(max_length=200, default="", allow_blank=True)
+    tags = OneOrManyField(
+        child=serializers.CharField(max_length=100), max_length=MAX_TAGS, default=list, help_text="May be repeated."
+    )
+    is_published = serializers.BooleanField(default=True)
+
+    def facts(self, uploader_id: int | None) -> ImageFacts:
+        known: dict[str, Any] = dict(self.validated_data)
+        del known["image"], known["collection"]
+        return ImageFacts(**known, uploader_id=uploader_id)
+
+
+class RegionForm(StrictSerializer):
+    """What an editor may say of a region. Fields that are not sent stay as they are."""
+
+    person = serializers.UUIDField(required=False, allow_null=True, help_text="Id of a person; null: nobody.")
+    person_name = serializers.CharField(
+        required=False, max_length=NAME_LENGTH, help_text="Name of a person, who is made if there is none of this name."
+    )
+    dismissed = serializers.BooleanField(required=False, help_text="True: this is not a face.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "person" in attrs and "person_name" in attrs:
+            raise serializers.ValidationError({"person_name": ["Send person or person_name, not both."]})
+        return attrs
+
+
+class PersonForm(StrictSerializer):
+    name = serializers.CharField(
+        max_length=NAME_LENGTH,
+        validators=[UniqueValidator(Person.objects.all(), message="Another person has this name.")],
+    )

@@ -1,0 +1,239 @@
+"""The catalogue's part of /api/v1/. Doors only: who may, what was sent, and one function of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.db import transaction
+from django.db.models import Model, Prefetch, Q, QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.parsers import MultiPartParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from catalog import uploads
+from catalog.api import filters
+from catalog.api.bodies import body_of, content_of
+from catalog.api.exceptions import NotStored
+from catalog.api.lookups import by_id_or_name, check_may_edit, shown_regions
+from catalog.api.pagination import IdCursorPagination
+from catalog.api.schema import problems
+from catalog.api.serializers import (
+    CollectionSerializer,
+    ImageDetailSerializer,
+    ImageSerializer,
+    IntakeLineSerializer,
+    PersonForm,
+    PersonSerializer,
+    RegionForm,
+    RegionSerializer,
+    UploadForm,
+)
+from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person, Region
+
+Row = TypeVar("Row", bound=Model)
+UUID_PATTERN = "[0-9a-fA-F-]{32,36}"
+
+READING = problems(400, 401, 404, 429, 503)
+WRITING = problems(400, 401, 403, 404, 409, 429, 503)
+UPLOADING = problems(400, 401, 403, 404, 413, 415, 422, 429, 503)
+
+
+class ReadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Row]):
+    pagination_class = IdCursorPagination
+    filter_backends = (filters.StrictFilterBackend,)
+    lookup_value_regex = UUID_PATTERN
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Collections you may see", responses={200: CollectionSerializer(many=True), **READING}),
+    retrieve=extend_schema(summary="One collection", responses={200: CollectionSerializer, **READING}),
+)
+@extend_schema(tags=["collections"])
+class CollectionViewSet(ReadViewSet[Collection]):
+    queryset = Collection.objects.none()
+    serializer_class = CollectionSerializer
+    filterset_class = filters.CollectionFilter
+
+    def get_queryset(self) -> QuerySet[Collection]:
+        return Collection.objects.visible_to(self.request.user)
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="Images you may see, newest first",
+        description="Ready, published images of the collections you see; all images of those you edit.",
+        responses={200: ImageSerializer(many=True), **READING},
+    ),
+    retrieve=extend_schema(
+        summary="One image with its regions",
+        description="Faces and names are among the regions only where you may search faces.",
+        responses={200: ImageDetailSerializer, **READING},
+    ),
+)
+@extend_schema(tags=["images"])
+class ImageViewSet(ReadViewSet[Image]):
+    queryset = Image.objects.none()
+    parser_classes = (MultiPartParser,)
+    filterset_class = filters.ImageFilter
+
+    def get_queryset(self) -> QuerySet[Image]:
+        images = Image.objects.visible_to(self.request.user).select_related("collection").prefetch_related("tags")  # type: ignore[misc]
+        if self.action != "retrieve":
+            return images
+        regions = shown_regions(self.request.user).select_related("person")
+        return images.prefetch_related(Prefetch("regions", queryset=regions))
+
+    def get_serializer_class(self) -> type[BaseSerializer[Image]]:
+        return ImageDetailSerializer if self.action == "retrieve" else ImageSerializer
+
+    @extend_schema(
+        summary="Upload an image",
+        description=(
+            "Multipart, one file, to a collection that you edit. 202: stored, being processed; 200: the collection has "
+            "the very same file already. A refusal (413, 415, 422) carries the intake `line`, too, unless the request "
+            "was too large to be read at all. Follow `GET images/{image}/` until its `status` is `ready` or `failed`."
+        ),
+        request={"multipart/form-data": UploadForm},
+        responses={202: IntakeLineSerializer, 200: IntakeLineSerializer, **UPLOADING},
+    )
+    def create(self, request: Request) -> Response:
+        form = UploadForm(data=body_of(request))
+        form.is_valid(raise_exception=True)
+        sent = form.validated_data["image"]
+        collection = by_id_or_name(Collection.objects.visible_to(request.user), form.validated_data["collection"])
+        check_may_edit(request.user, collection.pk)
+        job = IntakeJob.objects.create(
+            collection=collection, source=IntakeJob.Source.API, started_by_id=request.user.pk
+        )
+        return _answer(uploads.receive(job, content_of(sent), sent.name, form.facts(request.user.pk)))
+
+    @extend_schema(
+        summary="Delete an image",
+        description="Its regions, embeddings and files go with it; no search finds it from now on.",
+        responses={204: None, **WRITING},
+    )
+    def destroy(self, request: Request, pk: str) -> Response:
+        image = self.get_object()
+        check_may_edit(request.user, image.collection_id)
+        image.delete()
+        return Response(status=204)
+
+
+def _answer(line: IntakeLine) -> Response:
+    """What an upload is told. Raises NotStored for a refusal."""
+    data = IntakeLineSerializer(line).data
+    if line.verdict == IntakeLine.Verdict.REFUSED:
+        raise NotStored(line.code, line.reason, data)
+    return Response(data, status=202 if line.verdict == IntakeLine.Verdict.STORED else 200)
+
+
+@extend_schema(tags=["images"])
+class IntakeLineViewSet(RetrieveModelMixin, GenericViewSet[IntakeLine]):
+    queryset = IntakeLine.objects.none()
+    serializer_class = IntakeLineSerializer
+    permission_classes = (IsAuthenticated,)
+    lookup_value_regex = UUID_PATTERN
+
+    def get_queryset(self) -> QuerySet[IntakeLine]:
+        edited = Collection.objects.editable_by(self.request.user)
+        return IntakeLine.objects.filter(Q(job__started_by=self.request.user.pk) | Q(job__collection__in=edited))
+
+    @extend_schema(
+        summary="What became of a file that was sent",
+        description="For the one who sent it and the editors of its collection.",
+        responses={200: IntakeLineSerializer, **READING},
+    )
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().retrieve(request, *args, **kwargs)
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="Regions: faces, and whole images",
+        description="Faces only where you may search faces; dismissed ones only where you may edit.",
+        responses={200: RegionSerializer(many=True), **READING},
+    ),
+    retrieve=extend_schema(summary="One region", responses={200: RegionSerializer, **READING}),
+)
+@extend_schema(tags=["regions"])
+class RegionViewSet(ReadViewSet[Region]):
+    queryset = Region.objects.none()
+    serializer_class = RegionSerializer
+    filterset_class = filters.RegionFilter
+
+    def get_queryset(self) -> QuerySet[Region]:
+        return shown_regions(self.request.user).select_related("person", "image")
+
+    @extend_schema(
+        summary="Name or dismiss a face",
+        description="For editors. A person named by `person_name` is made if there is none of this name.",
+        request=RegionForm,
+        responses={200: RegionSerializer, **WRITING},
+    )
+    @transaction.atomic
+    def partial_update(self, request: Request, pk: str) -> Response:
+        region = self.get_object()
+        check_may_edit(request.user, region.image.collection_id)
+        form = RegionForm(data=body_of(request))
+        form.is_valid(raise_exception=True)
+        _wait_for_processing(region)
+        changes = self._changes(region, form.validated_data)
+        if changes and not Region.objects.filter(pk=region.pk).update(**changes):
+            raise NotFound
+        return Response(self.get_serializer(self.get_object()).data)
+
+    def _changes(self, region: Region, said: dict[str, Any]) -> dict[str, Any]:
+        changes = dict(said)
+        name = changes.pop("person_name", None)
+        if name is not None:
+            changes["person"] = Person.objects.get_or_create(name=name)[0]
+        elif changes.get("person") is not None:
+            changes["person"] = by_id_or_name(Person.objects.visible_to(self.request.user), str(changes["person"]))
+        if changes.get("person") is not None and region.pipeline != "face":
+            raise ValidationError({"person": ["Only faces can be named, and this is a region of the whole image."]})
+        return changes
+
+
+def _wait_for_processing(region: Region) -> None:
+    """Whoever updates the regions of an image locks its row first (catalog.processing), and would write over ours."""
+    list(Image.objects.select_for_update().filter(pk=region.image_id).values_list("pk"))
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="People named on faces that you may see", responses={200: PersonSerializer(many=True), **READING}
+    ),
+    retrieve=extend_schema(summary="One person", responses={200: PersonSerializer, **READING}),
+)
+@extend_schema(tags=["people"])
+class PersonViewSet(ReadViewSet[Person]):
+    queryset = Person.objects.none()
+    serializer_class = PersonSerializer
+    filterset_class = filters.PersonFilter
+
+    def get_queryset(self) -> QuerySet[Person]:
+        return Person.objects.visible_to(self.request.user)
+
+    @extend_schema(
+        summary="Rename a person",
+        description="For whoever edits every collection in which this person is named. "
+        "People are made by naming a face: `PATCH regions/{id}/` with `person_name`.",
+        request=PersonForm,
+        responses={200: PersonSerializer, **WRITING},
+    )
+    def partial_update(self, request: Request, pk: str) -> Response:
+        person = self.get_object()
+        elsewhere = Region.objects.filter(person=person).exclude(image__in=Image.objects.editable_by(request.user))
+        if elsewhere.exists():
+            raise PermissionDenied("This person is named in a collection that you do not edit. Ask its editors.")
+        form = PersonForm(person, data=body_of(request))
+        form.is_valid(raise_exception=True)
+        person.name = form.validated_data["name"]
+        person.save(update_fields=["name"])
+        return Response(self.get_serializer(person).data)

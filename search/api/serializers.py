@@ -1,0 +1,101 @@
+"""A search as JSON: what is asked, and the answer in the shape that docs/api.md explains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from catalog.api.fields import BoxSerializer, OneOrManyField, ReferenceSerializer, RenditionsField, StrictSerializer
+from catalog.models import Image, Region
+from search.querying import MAX_K, Answer, Match, QueryRegion
+
+SOURCES = ("image", "region", "image_id")
+MAX_COLLECTIONS = 100
+DEFAULT_K = 20
+
+
+class SearchForm(StrictSerializer):
+    """One of `image`, `region` and `image_id`, and options."""
+
+    image = serializers.FileField(required=False, allow_empty_file=True, help_text="A file (multipart); never stored.")
+    region = serializers.UUIDField(required=False, help_text="Id of a stored region.")
+    image_id = serializers.UUIDField(required=False, help_text="Id of a stored image.")
+    pipeline = serializers.CharField(
+        required=False,
+        allow_null=True,
+        help_text="face or image. Without it: faces when you may search them and one is found, else the whole image.",
+    )
+    face = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, help_text="Index into `query.regions`; without it the best (0)."
+    )
+    k = serializers.IntegerField(
+        default=DEFAULT_K,
+        min_value=1,
+        max_value=MAX_K,
+        help_text="Images wanted; an image's best region stands for it.",
+    )
+    collection = OneOrManyField(
+        child=serializers.CharField(),
+        required=False,
+        min_length=1,
+        max_length=MAX_COLLECTIONS,
+        help_text="Ids or names of collections to search in; may be repeated. Without it: all that you may search.",
+    )
+    beyond_near = serializers.BooleanField(
+        default=False, help_text="Also what is farther than the model's measured limit of being near."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in SOURCES if name in attrs]
+        if len(given) != 1:
+            found = "none was" if not given else " and ".join(given) + " were"
+            message = f"Send exactly one of image (a file, multipart), region and image_id (ids); {found} sent."
+            raise serializers.ValidationError({"image": [message]})
+        return attrs
+
+
+class FoundImageSerializer(serializers.ModelSerializer[Image]):
+    collection = ReferenceSerializer(read_only=True)
+    renditions = RenditionsField()
+
+    class Meta:
+        model = Image
+        fields = ["id", "label", "title", "collection", "link", "renditions"]
+        read_only_fields = fields
+
+
+class FoundRegionSerializer(serializers.Serializer[Region]):
+    box = BoxSerializer(source="*")
+    person = ReferenceSerializer(allow_null=True)
+
+
+class MatchSerializer(serializers.Serializer[Match]):
+    image = FoundImageSerializer()
+    region = FoundRegionSerializer()
+    distance = serializers.FloatField(help_text="In the model's metric; 0: the same vector. Smaller is nearer.")
+    similarity = serializers.FloatField(
+        allow_null=True, help_text="1 at distance 0, 0.5 at the measured *same*, 0 at *near*; null: never measured."
+    )
+
+
+class QueryRegionSerializer(serializers.Serializer[QueryRegion]):
+    pipeline = serializers.CharField()
+    box = BoxSerializer()
+    score = serializers.FloatField(help_text="The detector's own confidence, 0 to 1.")
+
+
+class QuerySerializer(serializers.Serializer[Answer]):
+    width = serializers.IntegerField(help_text="Pixels, oriented.")
+    height = serializers.IntegerField(help_text="Pixels, oriented.")
+    regions = QueryRegionSerializer(many=True, help_text="What was found in the query, best first.")
+
+
+class AnswerSerializer(serializers.Serializer[Answer]):
+    pipeline = serializers.CharField()
+    model = serializers.CharField(help_text="The embedder and the beginning of its fingerprint.")
+    generation = serializers.CharField(
+        allow_null=True, help_text="The index that answered; null: the database, exactly, as no index was built yet."
+    )
+    query = QuerySerializer(source="*")
+    results = MatchSerializer(many=True, help_text="Nearest first.")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.test import Client
+
+from tests.visearch_site.web import web_server
+
+NOWHERE = "postgres://nobody:secret@/nothing?host=/nonexistent"
+
+
+def readiness() -> tuple[int, dict[str, Any]]:
+    response = Client().get("/readyz")
+    return response.status_code, response.json()
+
+
+def test_alive_is_said_without_asking_anything(django_assert_num_queries: Any, db: None) -> None:
+    with django_assert_num_queries(0):
+        response = Client().get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_ready_without_any_index(shop: object) -> None:
+    assert readiness() == (200, {"status": "ok", "problems": {"database": [], "redis": [], "models": []}})
+
+
+def test_a_pipeline_that_nothing_serves_is_named(db: None, fakes: None) -> None:
+    status, body = readiness()
+    assert (status, body["status"]) == (503, "unavailable")
+    assert len(body["problems"]["models"]) == 2
+    assert all("manage.py models build" in problem for problem in body["problems"]["models"])
+
+
+def test_missing_models_are_named_without_naming_folders(db: None, settings: Any, tmp_path: Path) -> None:
+    settings.VISEARCH_MODELS_DIR = tmp_path / "nothing here"
+    status, body = readiness()
+    assert status == 503
+    assert any("dlib-resnet" in problem for problem in body["problems"]["models"])
+    assert str(tmp_path) not in str(body)
+
+
+def test_probes_are_not_redirected_to_https(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert Client().get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["post", "delete"])
+def test_health_is_only_read(method: str) -> None:
+    assert getattr(Client(), method)("/healthz").status_code == 405
+
+
+def test_without_redis_the_site_answers_and_says_so(tmp_path: Path, transactional_db: None) -> None:
+    with web_server(
+        tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock?db=0", VISEARCH_THROTTLE_ANON="1/min"
+    ) as server:
+        assert requests.get(f"{server.url}/healthz", timeout=30).json() == {"status": "ok"}
+        ready = requests.get(f"{server.url}/readyz", timeout=30)
+        assert ready.status_code == 503
+        assert ready.json()["problems"]["redis"] == [
+            "Redis does not answer. Start it, or correct REDIS_URL; the log has its words."
+        ]
+        # throttles let pass: what counts them is away
+        answers = [requests.post(f"{server.url}/api/v1/search/", json={}, timeout=30) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [400, 400, 400]
+
+
+def test_without_the_database_everything_says_so(tmp_path: Path) -> None:
+    with web_server(tmp_path, DATABASE_URL=NOWHERE) as server:
+        assert requests.get(f"{server.url}/healthz", timeout=30).json() == {"status": "ok"}
+        ready = requests.get(f"{server.url}/readyz", timeout=30)
+        assert ready.status_code == 503
+        (problem,) = ready.json()["problems"]["database"]
+        assert "DATABASE_URL" in problem
+        assert "secret" not in ready.text
+        assert "nonexistent" not in ready.text
+        for path in ("collections/", "images/", "people/"):
+            answer = requests.get(f"{server.url}/api/v1/{path}", timeout=30)
+            assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+            assert answer.headers["Retry-After"] == "5"
+            assert "Traceback" not in answer.text
+        assert "Traceback" in server.log("web")  # the operator gets what the client does not

@@ -25,6 +25,8 @@ from catalog.vision.types import ExtractedRegion
 
 logger = logging.getLogger(__name__)
 
+LEAST_NORM = 1e-6  # a vector of zeros is near everything to some and nowhere to others: no index can hold it
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -85,7 +87,7 @@ def _store_pipeline(outcomes: Sequence[Outcome], model: EmbeddingModel) -> None:
 
 def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDArray[np.float32]]]) -> None:
     """Keep the same vector as it is; replace another by a new row with a new id (embeddings are immutable)."""
-    data = {region: np.ascontiguousarray(vector, dtype="<f4").tobytes() for region, vector in vectors}
+    data = {region: _as_bytes(vector) for region, vector in vectors}
     stored = Embedding.objects.filter(model=model, region__in=data)
     same = {row.region_id for row in stored if bytes(row.vector) == data[row.region_id]}
     stored.exclude(region__in=same).delete()
@@ -94,3 +96,11 @@ def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDA
         for region, vector in data.items()
         if region not in same
     )
+
+
+def _as_bytes(vector: NDArray[np.float32]) -> bytes:
+    """Raises ValueError for what no index could hold."""
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if not norm >= LEAST_NORM:  # also NaN
+        raise ValueError(f"the embedding model gave a vector of norm {norm:g}")
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -25,6 +26,8 @@ from search.models import IndexGeneration
 logger = logging.getLogger(__name__)
 
 Status = IndexGeneration.Status
+
+PAUSE_AFTER_FAILURE = timedelta(minutes=30)  # for beat; `manage.py rebuild_index` always tries
 
 # Called with the step ("reading", "building"), how many rows of it are done, and of how many.
 Progress = Callable[[str, int, int], None]
@@ -63,13 +66,20 @@ def rebuild_due_indexes() -> None:
     for model in serving_models():
         try:
             reason = needs_rebuild(model)
-            if reason is not None:
+            if reason is not None and not _failed_lately(model):
                 logger.info("building the index of %s: %s", model, reason)
                 rebuild_index(model)
         except RebuildRunning as error:
             logger.info("%s", error)
         except Exception:
             logger.exception("the index of %s (%s) could not be built", model, model.pipeline)
+
+
+def _failed_lately(model: EmbeddingModel) -> bool:
+    """What made the last build fail is hardly gone; trying at every beat would only fill the record."""
+    last = model.generations.order_by("-id").first()
+    recent = timezone.now() - PAUSE_AFTER_FAILURE
+    return last is not None and last.status == Status.FAILED and last.created_at > recent
 
 
 def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> IndexGeneration:

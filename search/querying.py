@@ -145,7 +145,7 @@ def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
     """
     for pipeline in _pipelines_to_try(options):
         stored = Region.objects.visible_to(options.viewer).filter(image=image, pipeline=pipeline, dismissed=False)
-        regions = list(stored.select_related("image").order_by("-score", "id"))
+        regions = sorted(stored.select_related("image"), key=_prominence, reverse=True)
         if regions:
             break
     chosen = _choose(len(regions), options.face)
@@ -153,6 +153,11 @@ def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
         raise NothingToSearchWith(f"Image {image.pk} has no region to search with. It may be waiting, or hold no face.")
     answer = search_by_region(regions[chosen], options)
     return replace(answer, regions=tuple(_query_region(region) for region in regions), searched=chosen)
+
+
+def _prominence(region: Region) -> float:
+    """Detectors put first what is large and certain (catalog.vision.detectors.mtcnn); so do we with stored regions."""
+    return region.width * region.height * (1.0 if region.score is None else region.score)
 
 
 def _query_region(region: Region) -> QueryRegion:

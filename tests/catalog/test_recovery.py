@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_two_sweeps_at_once_clean_up_once(shop: Collection, media: Path) -> None
             line = IntakeLine.objects.first()
             assert line is not None
             key = f"aa/{number}.jpg"
-            storage.save_original(key, storage.ContentFile(b"left"))  # type: ignore[arg-type]
+            storage.save_original(key, io.BytesIO(b"left"))
             IntakeLine.objects.create(job=line.job, source="a.jpg", reserved_key=key)
         else:
             assert run_python(program, media).returncode == -signal.SIGKILL

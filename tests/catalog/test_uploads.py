@@ -33,7 +33,8 @@ def queued_nudges() -> int:
     from visearch_site.celery import app
 
     with app.connection_for_read() as broker:
-        return int(broker.default_channel.client.llen(django_settings.CELERY_TASK_DEFAULT_QUEUE))
+        redis = broker.default_channel.client  # type: ignore[attr-defined]  # kombu's Redis channel has one
+        return int(redis.llen(django_settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
 # --- Stored -----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def vector(*values: float) -> NDArray[np.float32]:
 
 
 def found(delta: Delta, query: NDArray[np.float32], k: int = 9, scope: Scope = EVERYWHERE) -> list[int]:
-    return delta.search(query, k, Metric.L2, scope).ids.tolist()
+    return list(delta.search(query, k, Metric.L2, scope).ids)
 
 
 def test_it_grows_by_what_was_stored_since(shop: Collection, model: EmbeddingModel) -> None:

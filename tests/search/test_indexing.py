@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,16 @@ def test_what_is_due_is_built_and_one_failure_does_not_stop_the_rest(model: Embe
     before = IndexGeneration.objects.filter(embedding_model=model).count()
     rebuild_due_indexes()
     assert IndexGeneration.objects.filter(embedding_model=model).count() == before
+
+
+def test_a_build_that_failed_is_not_tried_again_at_once(model: EmbeddingModel) -> None:
+    store(model, np.zeros((1, DIMENSION), dtype="<f4"))
+    rebuild_due_indexes()
+    rebuild_due_indexes()
+    failed = IndexGeneration.objects.get(embedding_model=model)
+    IndexGeneration.objects.filter(pk=failed.pk).update(created_at=failed.created_at - timedelta(hours=1))
+    rebuild_due_indexes()
+    assert IndexGeneration.objects.filter(embedding_model=model, status=Status.FAILED).count() == 2
 
 
 # --- one builder ---

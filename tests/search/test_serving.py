@@ -37,7 +37,7 @@ def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(model: EmbeddingModel, k: int = 9) -> list[int]:
     hits = serving.snapshot(model).search(np.array([1, 0], dtype=np.float32), k, EVERYWHERE)
-    return hits.ids.tolist()
+    return list(hits.ids)
 
 
 def index_folder(model: EmbeddingModel) -> Path:
@@ -49,6 +49,12 @@ def test_without_a_generation_the_database_answers(shop: Collection, model: Embe
     assert found(model) == []
     rows = store(shop, model, (1, 0), (2, 0))
     assert found(model) == [row.pk for row in rows]
+
+
+def test_looking_for_a_generation_in_vain_reads_no_vector_again(shop: Collection, model: EmbeddingModel) -> None:
+    store(shop, model, (1, 0), (2, 0))
+    delta = serving.snapshot(model).delta
+    assert serving.snapshot(model).delta is delta
 
 
 def test_a_process_follows_the_generations(shop: Collection, model: EmbeddingModel) -> None:

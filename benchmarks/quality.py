@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Site:
 
     def search(self, content: bytes, name: str, **options: object) -> dict[str, Any]:
         answer = self._session.post(self._url, files={"image": (name, content)}, data=options, timeout=120)
+        while answer.status_code == 429:  # the throttle says when to come again
+            time.sleep(float(answer.headers["Retry-After"]))
+            answer = self._session.post(self._url, files={"image": (name, content)}, data=options, timeout=120)
         answer.raise_for_status()
         body: dict[str, Any] = answer.json()
         self.generations.add(body["generation"])

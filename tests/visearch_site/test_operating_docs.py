@@ -61,3 +61,11 @@ def test_every_command_is_documented_and_every_documented_one_exists() -> None:
 def test_the_command_of_a_process_is_the_documented_one(program: Program) -> None:
     documented = re.search(rf"^\| {program.name} \| `([^`]+)`", TEXT, flags=re.MULTILINE)
     assert set(documented[1].split()) <= set(program.command)
+
+
+def test_every_system_check_is_documented_and_every_documented_one_exists() -> None:
+    files = PROJECT.glob("*/checks.py")
+    ids = {found for file in files for found in re.findall(r'id="(\w+\.[EW]\d+)"', file.read_text())}
+    documented = TEXT.partition("\n## System checks\n")[2].partition("\n## ")[0]
+    assert len(ids) > 3
+    assert set(re.findall(r"^\| `(\w+\.[EW]\d+)` \|", documented, flags=re.MULTILINE)) == ids

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from django.core.files.base import ContentFile, File
@@ -38,7 +38,12 @@ class AtomicFileSystemStorage(FileSystemStorage):
     """A folder in which a name either does not exist or is the whole file: written aside, flushed, renamed.
 
     A name that is taken is replaced: our names hold the image's id, so it can only be the same image once more.
+    ``flush_folder``: the name itself survives a power cut too, for what cannot be made again.
     """
+
+    def __init__(self, *, flush_folder: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._flush_folder = flush_folder
 
     def _save(self, name: str, content: File[bytes]) -> str:
         target = Path(self.path(name))
@@ -53,6 +58,8 @@ class AtomicFileSystemStorage(FileSystemStorage):
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
+        if self._flush_folder:
+            _flush(target.parent)
         return name
 
     def _open_aside(self) -> tuple[int, str]:
@@ -90,6 +97,14 @@ def _rename(aside: Path, target: Path) -> None:
     except FileNotFoundError:  # the first file of its folder
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.replace(target)
+
+
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def originals() -> Storage:

@@ -81,8 +81,19 @@ def _store_pipeline(outcomes: Sequence[Outcome], model: EmbeddingModel) -> None:
         outcome.image.pk: [each for each in outcome.found if each.pipeline == model.pipeline] for outcome in outcomes
     }
     pairs = update_regions(found, model.pipeline, f"{name} {registry.detector_fingerprint(name)[:12]}")
-    drawn = [pair for outcome in outcomes for pair in outcome.drawn if pair[0].pipeline == model.pipeline]
-    _store_embeddings(model, [(region.pk, each.vectors[model.embedder]) for region, each in [*pairs, *drawn]])
+    pairs += _still_drawn(
+        [pair for outcome in outcomes for pair in outcome.drawn if pair[0].pipeline == model.pipeline]
+    )
+    _store_embeddings(model, [(region.pk, each.vectors[model.embedder]) for region, each in pairs])
+
+
+def _still_drawn(pairs: Sequence[tuple[Region, ExtractedRegion]]) -> list[tuple[Region, ExtractedRegion]]:
+    """Those whose region nobody has deleted since it was embedded; the rows are locked."""
+    if not pairs:
+        return []
+    drawn = Region.objects.select_for_update().filter(pk__in=[region.pk for region, _ in pairs])
+    keys = set(drawn.values_list("pk", flat=True))
+    return [pair for pair in pairs if pair[0].pk in keys]
 
 
 def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDArray[np.float32]]]) -> None:

@@ -175,7 +175,9 @@ MEDIA_DIR = Path(env.str("VISEARCH_MEDIA", default=str(VAR_DIR / "media"))).reso
 STORAGES: dict[str, Any] = {
     "originals": {
         "BACKEND": env.str("VISEARCH_ORIGINALS_STORAGE", default="catalog.storage.AtomicFileSystemStorage"),
-        "OPTIONS": env.json("VISEARCH_ORIGINALS_OPTIONS", default={"location": str(MEDIA_DIR / "originals")}),
+        "OPTIONS": env.json(
+            "VISEARCH_ORIGINALS_OPTIONS", default={"location": str(MEDIA_DIR / "originals"), "flush_folder": True}
+        ),
     },
     "renditions": {
         "BACKEND": env.str("VISEARCH_RENDITIONS_STORAGE", default="catalog.storage.AtomicFileSystemStorage"),

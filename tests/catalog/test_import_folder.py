@@ -177,6 +177,7 @@ def test_a_full_disk_ends_the_import_and_another_run_goes_on(folder: Path, small
 
 AS_SOMEBODY_ELSE = """
 from django.core.management import call_command
+from catalog.management.commands.import_folder import Command  # now: the checkout may be closed to somebody else
 put(shop, image_file((1, 2, 3)), "first.jpg")  # loads all that an upload needs
 for path in Path(os.environ["VISEARCH_MEDIA"]).rglob("*"):
     path.chmod(0o777)
@@ -184,7 +185,7 @@ Path(os.environ["VISEARCH_MEDIA"]).chmod(0o777)
 me = os.geteuid()
 if me == 0:
     os.seteuid(65534)  # root ignores modes
-call_command("import_folder", os.environ["PHOTOS"], "--collection", "shop", "--no-wait")
+call_command(Command(), os.environ["PHOTOS"], "--collection", "shop", "--no-wait")
 os.seteuid(me)
 """
 

@@ -1,3 +1,3 @@
-from tests.library_fixtures import fakes, media, shop
+from tests.library_fixtures import fakes, media, registered, shop
 
-__all__ = ["fakes", "media", "shop"]
+__all__ = ["fakes", "media", "registered", "shop"]

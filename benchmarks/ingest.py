@@ -62,6 +62,14 @@ print(count / (time.perf_counter() - start))
 """
 
 
+IMPORT_ALL = """
+from django.core.management import call_command
+for folder, name, pipeline in {sets}:
+    call_command("import_folder", folder, collection=name, pipelines=pipeline, public=True, face_search="everyone",
+                 no_wait=True)
+"""
+
+
 @contextmanager
 def stack_in(folder: Path, servers: Servers, name: str, processes: int) -> Iterator[Stack]:
     """A fresh database, folders and a worker with so many processes; the models are shared between stacks."""
@@ -91,23 +99,21 @@ def stack_in(folder: Path, servers: Servers, name: str, processes: int) -> Itera
         stack.stop()
 
 
-def extract_alone(stack: Stack, data: Path) -> float:
-    """Images a second."""
+def extract_alone(stack: Stack, data: Path, threads: int) -> float:
+    """Images a second, in one process with so many threads (0: all cores)."""
     arguments = [word for name, pipeline in SETS for word in (str(data / name), pipeline)]
     command = [sys.executable, "-c", EXTRACT_ALONE, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=stack.env, capture_output=True, text=True, check=True)
+    env = {**stack.env, "VISEARCH_THREADS": str(threads)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def upload_to_ready(stack: Stack, data: Path) -> float:
     """Images a second, from the first line written to the last image ready."""
     stack.start("worker")
-    wait_for("the worker", lambda: "ready." in stack.log("worker"))
-    for name, pipeline in SETS:
-        stack.manage(
-            "import_folder", str(data / name), "--collection", name, "--pipelines", pipeline, "--public",
-            "--face-search", "everyone", "--no-wait",
-        )  # fmt: skip
+    wait_for("the worker", lambda: stack.log("worker").count("networks loaded") == stack.worker_processes)
+    sets = [[str(data / name), name, pipeline] for name, pipeline in SETS]
+    stack.manage("shell", "-c", IMPORT_ALL.format(sets=sets))
     unfinished = "SELECT count(*) FROM catalog_image WHERE status NOT IN ('ready', 'failed')"
     wait_for("all images", lambda: stack.sql(unfinished)[0][0] == 0, seconds=600)
     [(count, seconds)] = stack.sql(
@@ -149,7 +155,8 @@ def main() -> None:
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     print(describe("django", "celery", "onnxruntime", "numpy", "pillow"))
-    rates: dict[str, list[float]] = {"extract() alone": [], "1 worker process": [], "2 worker processes": []}
+    rates: dict[str, list[float]] = {"extract() alone": [], "... on one thread": [], "1 worker process": []}
+    rates["2 worker processes"] = []
     with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -158,7 +165,8 @@ def main() -> None:
                 for processes in (1, 2):
                     with stack_in(folder, servers, f"round_{number}_{processes}", processes) as stack:
                         if processes == 1:
-                            rates["extract() alone"].append(extract_alone(stack, data))
+                            rates["extract() alone"].append(extract_alone(stack, data, threads=0))
+                            rates["... on one thread"].append(extract_alone(stack, data, threads=1))
                         word = "worker process" + ("es" if processes > 1 else "")
                         rates[f"{processes} {word}"].append(upload_to_ready(stack, data))
                         if number == arguments.rounds - 1 and processes == 2:

@@ -7,12 +7,16 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+from uuid import UUID
+
+from django.conf import settings
 
 from catalog.database import retry_while_away
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
-from catalog.uploads import ImageFacts, clean, receive
+from catalog.uploads import ImageFacts, clean, nudge, receive
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,22 @@ def import_folder(plan: FolderImport, on_line: Callable[[IntakeLine], None]) -> 
     """Put every file of the folder into the collection; ``on_line`` hears of each one as it goes.
 
     Importing again adds nothing: files that are here are duplicates. A database that is away is waited for a while.
+    The workers are told of each batch, not of each image: a nudge makes them process all that waits.
     Raises StorageUnavailable where files cannot be kept; what is stored stays, and another run goes on from there.
     """
     job = IntakeJob.objects.create(collection=plan.collection, source=IntakeJob.Source.FOLDER)
-    for path in files_in(plan.folder):
-        on_line(retry_while_away(lambda path=path: _import_file(plan, job, path)))  # type: ignore[misc]
+    stored: list[UUID] = []
+    try:
+        for path in files_in(plan.folder):
+            line = retry_while_away(partial(_import_file, plan, job, path))
+            on_line(line)
+            if line.verdict == IntakeLine.Verdict.STORED and line.image_id:
+                stored.append(line.image_id)
+                if len(stored) % settings.VISEARCH_BATCH == 1:
+                    nudge(line.image_id)
+    finally:
+        for image_id in stored[-1:]:
+            nudge(image_id)
     return job
 
 
@@ -67,7 +82,7 @@ def _import_file(plan: FolderImport, job: IntakeJob, path: Path) -> IntakeLine:
     if file is None:
         return _refused(job, name, "not-a-file", "This is not a regular file. Copy the image itself into the folder.")
     with file:
-        return receive(job, file, name, facts, folder if plan.person_from_folder else "")
+        return receive(job, file, name, facts, person_name=folder if plan.person_from_folder else "", nudged=False)
 
 
 def _open(path: Path) -> BinaryIO | None:

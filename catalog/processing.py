@@ -11,8 +11,9 @@ Whoever dies leaves a lease that runs out; everything up to the one transaction 
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -48,6 +49,15 @@ def process_batch(first: UUID | None = None) -> int:
     return len(images)
 
 
+def drain(first: UUID | None, seconds: float) -> bool:
+    """Process what waits, ``first`` first, until nothing does or ``seconds`` are over; whether some may still wait."""
+    until = time.monotonic() + seconds
+    while process_batch(first):
+        if time.monotonic() > until:
+            return True
+    return False
+
+
 def _by_pipelines(images: Sequence[Image]) -> dict[tuple[str, ...], list[Image]]:
     groups: dict[tuple[str, ...], list[Image]] = defaultdict(list)
     for image in images:
@@ -76,7 +86,7 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
     """What was found in each image whose file decodes; the others are marked."""
     drawn = retry_while_away(partial(drawn_regions, images, models))
     pipelines = [model.pipeline for model in models]
-    seen: list[tuple[Image, Mapping[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
+    seen: list[tuple[Image, dict[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
 
     def decoded() -> Iterator[tuple[DecodedImage, Sequence[str]]]:
         """One at a time, so that the pixels of one image are held at once; renditions are made of them on the way."""
@@ -84,11 +94,17 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
             pixels = _decode(token, image)
             if pixels is not None:
                 logger.info("extracting image %s", image.pk)
-                seen.append((image, storage.render(pixels), _embed_drawn(pixels, drawn[image.pk], models)))
+                seen.append((image, _render(pixels), _embed_drawn(pixels, drawn[image.pk], models)))
                 yield pixels, pipelines
 
     extractions = extract_many(decoded(), {model.pipeline: [model.embedder] for model in models})
     return [Outcome(*one, extraction.regions) for one, extraction in zip(seen, extractions, strict=True)]
+
+
+def _render(pixels: DecodedImage) -> dict[int, bytes]:
+    from catalog.vision.renditions import render  # noqa: PLC0415 - OpenCV comes with the first image, not the site
+
+    return render(pixels, storage.RENDITION_SIZES)
 
 
 def _decode(token: str, image: Image) -> DecodedImage | None:

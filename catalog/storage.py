@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import logging
 import os
 import tempfile
@@ -21,17 +20,13 @@ from uuid import UUID
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db import transaction
-from PIL import Image as PILImage
 
 from catalog.vision.formats import FORMATS
-from catalog.vision.types import DecodedImage
 
 logger = logging.getLogger(__name__)
 
 RENDITION_SIZES = (320, 1280)  # pixels of the longest side; smaller originals are not enlarged
 HASH_CHUNK = 1 << 20
-RENDITION_QUALITY = 82  # WebP
-RENDITION_EFFORT = 0  # of 6: two thirds of the time of 2 for files a sixth larger, and ingest waits for it
 
 
 class AtomicFileSystemStorage(FileSystemStorage):
@@ -152,27 +147,10 @@ def open_original(key: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, file)
 
 
-def render(image: DecodedImage) -> dict[int, bytes]:
-    """Each size of RENDITION_SIZES as WebP, oriented."""
-    pixels, rendered = image.pixels, {}
-    for size in sorted(RENDITION_SIZES, reverse=True):  # each from the larger one before it
-        pixels = pixels.copy()
-        pixels.thumbnail((size, size), PILImage.Resampling.HAMMING)
-        rendered[size] = _to_webp(pixels)
-    return rendered
-
-
 def save_renditions(image_id: UUID, rendered: Mapping[int, bytes]) -> None:
-    """Write what ``render`` made; safe to run again, the same bytes land under the same names."""
+    """Write what catalog.vision.renditions made; safe to run again, the same bytes land under the same names."""
     for size, data in rendered.items():
         renditions().save(rendition_key(image_id, size), ContentFile(data))
-
-
-def _to_webp(pixels: PILImage.Image) -> bytes:
-    """The pixels and nothing else: no metadata of the original goes along."""
-    out = io.BytesIO()
-    pixels.save(out, "WEBP", quality=RENDITION_QUALITY, method=RENDITION_EFFORT)
-    return out.getvalue()
 
 
 def file_keys(image_id: UUID, image_format: str) -> list[tuple[Storage, str]]:

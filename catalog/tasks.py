@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from uuid import UUID
 
 from celery import shared_task
@@ -17,12 +16,8 @@ DRAIN_SECONDS = 30.0  # a task works on for so long, then lets the other queue h
 @shared_task
 def process_images(image_id: str | None = None) -> None:
     """Process waiting images, this one first, until none is left or DRAIN_SECONDS are over."""
-    first = UUID(image_id) if image_id else None
-    until = time.monotonic() + DRAIN_SECONDS
-    while processing.process_batch(first):
-        if time.monotonic() > until:
-            process_images.delay()
-            return
+    if processing.drain(UUID(image_id) if image_id else None, DRAIN_SECONDS):
+        process_images.delay()
 
 
 @shared_task

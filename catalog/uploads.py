@@ -68,11 +68,18 @@ class _Checked:
 
 
 def receive(
-    job: IntakeJob, file: BinaryIO, name: str, facts: ImageFacts | None = None, person_name: str = ""
+    job: IntakeJob,
+    file: BinaryIO,
+    name: str,
+    facts: ImageFacts | None = None,
+    *,
+    person_name: str = "",
+    nudged: bool = True,
 ) -> IntakeLine:
     """Put one file into the job's collection; the line says what became of it. ``file`` must be seekable.
 
-    ``person_name`` is named on its face once it is processed, should exactly one be found.
+    ``person_name`` is named on its face once it is processed, should exactly one be found. Without ``nudged`` it is the
+    caller who tells the workers: one nudge makes them process all that waits.
 
     Raises StorageUnavailable where the file could not be kept (its line is ``failed`` with the reason); database errors
     go up as they are. A refusal is no error: it is the line's verdict.
@@ -81,17 +88,21 @@ def receive(
     line = IntakeLine(job=job, source=name[:1000], person_name=clean(person_name))
     try:
         checked = _check(file, name)
+        twin = Image.objects.filter(collection=job.collection_id, sha256=checked.sha256).first()
+        if twin is not None:
+            return _duplicate(line, twin)
+        decode(file, checked.header)  # to the last byte: what is cut off is refused here, not found out later
     except ImageRefused as refusal:
         line.verdict, line.code, line.reason = IntakeLine.Verdict.REFUSED, refusal.code, str(refusal)
         line.save()
         return line
-    twin = Image.objects.filter(collection=job.collection_id, sha256=checked.sha256).first()
-    if twin is not None:
-        return _duplicate(line, twin)
     line.reserved_key = checked.key
     line.save()
     _store_file(line, checked)
-    return _store_row(line, checked, facts or ImageFacts(), name)
+    stored = _store_row(line, checked, facts or ImageFacts(), name)
+    if nudged and stored.verdict == IntakeLine.Verdict.STORED:
+        transaction.on_commit(lambda: nudge(checked.image_id))
+    return stored
 
 
 def clean(name: str) -> str:
@@ -101,7 +112,6 @@ def clean(name: str) -> str:
 
 def _check(file: BinaryIO, name: str) -> _Checked:
     header = read_header(file, name, registry.limits())
-    decode(file, header)  # to the last byte: what is cut off is refused here, not found out later
     byte_size = file.seek(0, 2)
     return _Checked(file, header, storage.sha256_of(file), byte_size)
 
@@ -125,7 +135,6 @@ def _store_row(line: IntakeLine, checked: _Checked, facts: ImageFacts, name: str
         with transaction.atomic():
             image = _insert(line.job, checked, facts, name)
             _finish(line, IntakeLine.Verdict.STORED, image)
-            transaction.on_commit(lambda: nudge(image.pk))
     except StorageUnavailable:
         storage.originals().delete(checked.key)
         raise

@@ -103,7 +103,7 @@ def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer
     answer = Answer(
         pipeline=model.pipeline,
         model=model,
-        generation=serving.snapshot(model).generation,
+        generation=None,
         width=decoded.header.width,
         height=decoded.header.height,
         regions=tuple(QueryRegion(model.pipeline, r.detection.box, r.detection.score) for r in regions),
@@ -111,7 +111,7 @@ def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer
         results=(),
     )
     if chosen is None:
-        return answer
+        return replace(answer, generation=serving.snapshot(model).generation)
     return _with_results(answer, regions[chosen].vectors[model.embedder], options)
 
 

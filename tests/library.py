@@ -40,7 +40,7 @@ def squares(*what: tuple[int, int, int, str], size: tuple[int, int] = (200, 150)
 def put(collection: Collection, data: bytes, name: str = "image", person: str = "", **facts: Any) -> IntakeLine:
     """Upload, in a job of its own."""
     job = IntakeJob.objects.create(collection=collection, source=IntakeJob.Source.API)
-    return receive(job, io.BytesIO(data), name, ImageFacts(**facts), person)
+    return receive(job, io.BytesIO(data), name, ImageFacts(**facts), person_name=person)
 
 
 def put_image(collection: Collection, data: bytes, name: str = "image", person: str = "", **facts: Any) -> Image:

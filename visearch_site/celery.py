@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from typing import Any
@@ -11,8 +12,13 @@ from billiard.util import set_pdeathsig  # type: ignore[attr-defined]  # its stu
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from catalog.vision.errors import VisionError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
+
+logger = logging.getLogger(__name__)
 
 app = Celery("visearch")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -37,6 +43,18 @@ def end_with_the_worker(**_: object) -> None:
     """A pool process whose worker is killed -9 would otherwise go on, unseen. Linux only."""
     with contextlib.suppress(OSError):
         set_pdeathsig(signal.SIGKILL)
+
+
+@worker_process_init.connect
+def load_networks(**_: object) -> None:
+    """Once in each process, after the fork (sessions do not live through one) and before its first image."""
+    from catalog.vision.extract import warm_up  # noqa: PLC0415 - Django's apps are ready in a worker, not at this import
+
+    try:
+        warm_up()
+        logger.info("networks loaded")
+    except (VisionError, ImproperlyConfigured) as error:
+        logger.error("networks are not loaded: %s", error)
 
 
 @app.task(name="visearch_site.process_id", ignore_result=False)

@@ -245,6 +245,7 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2, "visibility_timeout": 3600}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_PROC_ALIVE_TIMEOUT = 120  # a process is up when its networks are loaded
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
@@ -260,7 +261,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     },
 }
 VISEARCH_LEASE_SECONDS = env.int("VISEARCH_LEASE_SECONDS", default=120)
-VISEARCH_BATCH = env.int("VISEARCH_BATCH", default=8)
+VISEARCH_BATCH = env.int("VISEARCH_BATCH", default=16)
 VISEARCH_MAX_ATTEMPTS = 3
 
 # --- API --------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from PIL.Image import Image as PILImage
 
 from catalog.vision import preprocess, registry
-from catalog.vision.types import Box, DecodedImage, Detection, ExtractedRegion, Extraction, Point
+from catalog.vision.types import Box, DecodedImage, Detection, ExtractedRegion, Extraction, ImageHeader, Point
 
 BATCH = 16  # crops embedded at once, of one image or of several
 
@@ -59,6 +60,19 @@ def embed_regions(
     regions = tuple(_region(image, pipeline, detection, embedders, batches) for detection in detections)
     batches.finish()
     return regions
+
+
+def warm_up() -> None:
+    """Load every network of every pipeline and run it once on a black image, so that no image has to wait for that.
+
+    Raises ModelUnavailable.
+    """
+    side = 160
+    header = ImageHeader("PNG", side, side, frames=1, orientation=1, taken_at=None)
+    black = DecodedImage(Image.new("RGB", (side, side)), header)
+    for pipeline in registry.pipelines():
+        _detect(black, [pipeline])
+        embed_regions(black, pipeline, [Detection(Box(0, 0, side, side), 1.0)])
 
 
 def _detect(image: DecodedImage, pipelines: Sequence[str]) -> dict[str, list[Detection]]:

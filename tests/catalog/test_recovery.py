@@ -30,7 +30,7 @@ save, replace = storage.save_original, Path.replace
 BEFORE_THE_FILE = DIES + "storage.save_original = die\n"
 BEFORE_ITS_RENAME = DIES + "Path.replace = die\n"
 BEFORE_THE_ROW = DIES + "storage.save_original = lambda key, file: (save(key, file), die())\n"
-BEFORE_THE_COMMIT = DIES + "uploads.transaction.on_commit = die\n"
+BEFORE_THE_COMMIT = DIES + "finish = uploads._finish; uploads._finish = lambda *line: (finish(*line), die())\n"
 UPLOAD = 'put(shop, image_file(), "a.jpg")\n'
 
 

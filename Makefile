@@ -30,7 +30,7 @@ test-fast: install-all
 lint: install-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(LINT_ENV) $(BIN)/mypy --strict manage.py catalog search visearch_site
+	$(LINT_ENV) $(BIN)/mypy --strict manage.py catalog search visearch_site benchmarks
 
 # The newest versions that fit requirements/*.txt together, for every Python and platform that we support.
 constraints: venv

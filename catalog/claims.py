@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -39,7 +39,7 @@ def claim(first: UUID | None, size: int) -> tuple[str, list[Image]]:
         Image.objects.filter(pk__in=[image.pk for image in images]).update(
             status=Image.Status.PROCESSING,
             claimed_by=token,
-            lease_until=timezone.now() + timedelta(seconds=settings.VISEARCH_LEASE_SECONDS),
+            lease_until=_lease(),
             attempts=F("attempts") + 1,
         )
     return token, images
@@ -67,6 +67,15 @@ def _alone_if_tried(images: list[Image]) -> list[Image]:
 def held_by(token: str) -> ImageQuerySet:
     """The images that this claim still holds."""
     return Image.objects.filter(claimed_by=token, status=Image.Status.PROCESSING)
+
+
+def renew(token: str) -> None:
+    """A lease from now for all that the claim still holds: slow images are no reason to take them over."""
+    held_by(token).update(lease_until=_lease())
+
+
+def _lease() -> datetime:
+    return timezone.now() + timedelta(seconds=settings.VISEARCH_LEASE_SECONDS)
 
 
 def release(token: str, images: Sequence[UUID], reason: str) -> None:

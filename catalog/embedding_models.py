@@ -8,7 +8,7 @@ from dataclasses import asdict
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from catalog.exceptions import ModelUnavailable, NoServingModel
+from catalog.exceptions import ModelChanged, NoServingModel
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
 from catalog.vision.registry import ModelDescription
@@ -30,16 +30,16 @@ def serving_model(pipeline: str) -> EmbeddingModel:
 def runnable_models(pipelines: Sequence[str]) -> list[EmbeddingModel]:
     """The serving model of each pipeline, checked to be what the code computes today.
 
-    Raises NoServingModel where none serves, ModelUnavailable where settings, code or weights have changed since:
+    Raises NoServingModel where none serves, ModelChanged where settings, code or weights have changed since:
     vectors of another fingerprint must never land beside its own.
     """
     models = [serving_model(pipeline) for pipeline in pipelines]
     for model in models:
         if not _is_what_runs(model):
-            raise ModelUnavailable(
+            raise ModelChanged(
                 model.embedder,
                 f"{model.embedder} is no longer the model that serves {model.pipeline!r}: its options, code or weights "
-                f"have changed. Put them back, or make its new fingerprint the serving model.",
+                f"have changed. Put them back: what is stored belongs to the model as it was.",
             )
     return models
 

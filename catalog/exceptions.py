@@ -12,7 +12,7 @@ class CatalogError(Exception):
 
 
 class StorageUnavailable(CatalogError):
-    """The file could not be written: a full disk, a read-only folder. Nothing of it was kept."""
+    """A file cannot be written (a full disk, a read-only folder; nothing of it was kept) or read."""
 
     code = "storage-unavailable"
 
@@ -23,4 +23,16 @@ class NoServingModel(CatalogError):
     code = "no-serving-model"
 
 
-__all__ = ["CatalogError", "ImageRefused", "ModelUnavailable", "NoServingModel", "StorageUnavailable", "VisionError"]
+class ModelChanged(ModelUnavailable):
+    """Settings, code or weights have changed since the model began to serve. Its words may be shown to anybody."""
+
+
+__all__ = [
+    "CatalogError",
+    "ImageRefused",
+    "ModelChanged",
+    "ModelUnavailable",
+    "NoServingModel",
+    "StorageUnavailable",
+    "VisionError",
+]

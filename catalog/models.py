@@ -35,7 +35,12 @@ class Collection(models.Model):
     pipelines = ArrayField(
         models.CharField(max_length=50), default=list, blank=True, help_text="What runs on its images: face, image."
     )
-    face_search = models.CharField(max_length=10, choices=FaceSearch, default=FaceSearch.STAFF)
+    face_search = models.CharField(
+        max_length=10,
+        choices=FaceSearch,
+        default=FaceSearch.STAFF,
+        help_text="staff: the groups that this collection is given to, its editors and viewers.",
+    )
     editors = models.ManyToManyField(Group, blank=True, related_name="edits")
     viewers = models.ManyToManyField(Group, blank=True, related_name="views")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -145,6 +150,25 @@ class Image(models.Model):
         with transaction.atomic():
             Image.objects.filter(pk=self.pk).lock()
             return super().delete(*args, **kwargs)
+
+
+class DoomedFiles(models.Model):
+    """Files of an image whose row is gone, until they are gone too.
+
+    Made in the transaction that deletes the image (catalog.deletion), so that nobody who dies after its commit, and no
+    storage that is away in that moment, leaves a file that nothing knows of.
+    """
+
+    image_id = models.UUIDField(primary_key=True, editable=False)
+    format = models.CharField(max_length=10)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        verbose_name_plural = "doomed files"
+
+    def __str__(self) -> str:
+        return f"files of {self.image_id}"
 
 
 class Person(models.Model):

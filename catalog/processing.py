@@ -22,7 +22,7 @@ from django.conf import settings
 from catalog import claims, storage
 from catalog.database import AWAY, retry_while_away
 from catalog.embedding_models import runnable_models
-from catalog.exceptions import ImageRefused, ModelUnavailable, NoServingModel
+from catalog.exceptions import ImageRefused, ModelChanged, ModelUnavailable, NoServingModel
 from catalog.models import EmbeddingModel, Image, Region
 from catalog.regions import detection_of, drawn_regions
 from catalog.storing import Outcome, store
@@ -45,7 +45,7 @@ def process_batch(first: UUID | None = None) -> int:
             _process(token, group, retry_while_away(partial(runnable_models, pipelines)))
         except (ModelUnavailable, NoServingModel) as error:
             logger.error("%d images are given back: %s", len(group), error)
-            claims.release(token, [image.pk for image in group], f"Waiting: {error}")
+            claims.release(token, [image.pk for image in group], f"Waiting: {_in_public(error)}")
     return len(images)
 
 
@@ -86,11 +86,16 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
     """What was found in each image whose file decodes; the others are marked."""
     drawn = retry_while_away(partial(drawn_regions, images, models))
     pipelines = [model.pipeline for model in models]
+    renewed = time.monotonic()
     seen: list[tuple[Image, dict[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
 
     def decoded() -> Iterator[tuple[DecodedImage, Sequence[str]]]:
         """One at a time, so that the pixels of one image are held at once; renditions are made of them on the way."""
+        nonlocal renewed
         for image in images:
+            if time.monotonic() > renewed + settings.VISEARCH_LEASE_SECONDS / 4:
+                retry_while_away(partial(claims.renew, token))
+                renewed = time.monotonic()
             pixels = _decode(token, image)
             if pixels is not None:
                 logger.info("extracting image %s", image.pk)
@@ -117,7 +122,9 @@ def _decode(token: str, image: Image) -> DecodedImage | None:
     except FileNotFoundError:
         claims.fail(token, image.pk, "Its file is gone from the originals. Restore it, or delete this image.")
     except OSError as error:
-        claims.release(token, [image.pk], f"Waiting: its file cannot be read ({error.strerror or error}).")
+        claims.release(
+            token, [image.pk], f"Waiting: its file cannot be read ({error.strerror or type(error).__name__})."
+        )
         logger.error("original %s cannot be read: %s", key, error)
     return None
 
@@ -140,9 +147,12 @@ def _finish(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingM
     """Store them all at once; where that breaks, one by one, so that only the image at fault fails."""
     keys = [outcome.image.pk for outcome in outcomes]
     try:
+        retry_while_away(partial(claims.renew, token))
         store(token, outcomes, models)
     except OSError as error:
-        claims.release(token, keys, f"Waiting: renditions cannot be written ({error.strerror or error}).")
+        claims.release(
+            token, keys, f"Waiting: renditions cannot be written ({error.strerror or type(error).__name__})."
+        )
         logger.error("renditions of %d images cannot be written: %s", len(keys), error)
     except AWAY:
         raise
@@ -155,5 +165,16 @@ def _finish(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingM
         _fail_unexpectedly(token, keys[0], error)
 
 
+def _in_public(error: ModelUnavailable | NoServingModel) -> str:
+    """For everybody who may read an image's row; paths are for the log."""
+    if isinstance(error, NoServingModel | ModelChanged):
+        return str(error)
+    return (
+        f"the model {error.name} cannot be used. Run `manage.py models build`; `manage.py models` says what is wrong."
+    )
+
+
 def _fail_unexpectedly(token: str, image: UUID, error: Exception) -> None:
-    claims.fail(token, image, f"Processing failed unexpectedly ({type(error).__name__}: {error}).")
+    """What it was in detail is in the log: an exception's words may hold paths or SQL."""
+    kind = type(error).__name__
+    claims.fail(token, image, f"Processing failed unexpectedly ({kind}). The worker's log says more. Process it again.")

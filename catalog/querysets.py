@@ -98,9 +98,6 @@ class ImageQuerySet(models.QuerySet["rows.Image"]):
         rested = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
         return self.filter((Q(status="queued") & rested) | self._expired())
 
-    def expired_claims(self) -> Self:
-        return self.filter(self._expired())
-
     @staticmethod
     def _expired() -> Q:
         return Q(status="processing", lease_until__lt=timezone.now())

@@ -12,14 +12,13 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage, storages
-from django.db import transaction
 
 from catalog.vision.formats import FORMATS
 
@@ -157,19 +156,3 @@ def file_keys(image_id: UUID, image_format: str) -> list[tuple[Storage, str]]:
     """Every file that an image may have."""
     keys = [(renditions(), rendition_key(image_id, size)) for size in RENDITION_SIZES]
     return [(originals(), original_key(image_id, image_format)), *keys]
-
-
-def delete_files_on_commit(images: Iterable[tuple[UUID, str]]) -> None:
-    """Delete all files of these (id, format) once the surrounding transaction has committed, and only then."""
-    doomed = list(images)
-    transaction.on_commit(lambda: delete_files(doomed))
-
-
-def delete_files(images: Iterable[tuple[UUID, str]]) -> None:
-    """Delete what can be deleted; the rows are gone, so a file that cannot be is for the log and a person."""
-    for image_id, image_format in images:
-        for storage, key in file_keys(image_id, image_format):
-            try:
-                storage.delete(key)
-            except OSError as error:
-                logger.error("%s of a deleted image cannot be removed, remove it by hand: %s", key, error)

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.conf import settings
 
-from catalog import claims, processing, recovery
+from catalog import claims, deletion, processing, recovery
 
 MAX_NUDGES = 8  # a sweep wakes so many processes at most; each drains the queue by itself
 DRAIN_SECONDS = 30.0  # a task works on for so long, then lets the other queue have its turn
@@ -24,6 +24,7 @@ def process_images(image_id: str | None = None) -> None:
 def sweep() -> None:
     """What beat does every minute: finish what died, nudge for what waits."""
     recovery.finish_interrupted_uploads()
+    deletion.remove_doomed_files()
     batches = -(-claims.waiting_count() // settings.VISEARCH_BATCH)
     for _ in range(min(batches, MAX_NUDGES)):
         process_images.delay()

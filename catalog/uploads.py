@@ -121,7 +121,7 @@ def _store_file(line: IntakeLine, checked: _Checked) -> None:
         storage.save_original(checked.key, checked.file)
     except OSError as error:
         message = (
-            f"The file could not be stored ({error.strerror or error}). Nothing of it was kept. "
+            f"The file could not be stored ({error.strerror or type(error).__name__}). Nothing of it was kept. "
             "Free space or make the media folder writable, then send it again."
         )
         line.verdict, line.code, line.reason = IntakeLine.Verdict.FAILED, StorageUnavailable.code, message
@@ -176,6 +176,9 @@ def _finish(line: IntakeLine, verdict: IntakeLine.Verdict, image: Image) -> None
 def _duplicate(line: IntakeLine, twin: Image) -> IntakeLine:
     line.verdict, line.image, line.reserved_key = IntakeLine.Verdict.DUPLICATE, twin, ""
     line.reason = "This collection already has the very same file."
+    if twin.status == Image.Status.FAILED:
+        line.reason += " It had failed and is processed again."
+        process_again([twin.pk])
     line.save()
     return line
 

@@ -1,4 +1,4 @@
-"""The article's picture of an answer: the query and its neighbours in a grid, with their distances."""
+"""The article's figure of an answer: the query and its neighbours in a grid, with their distances."""
 
 from __future__ import annotations
 

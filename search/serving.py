@@ -25,7 +25,8 @@ from search.engines.types import Hits, IndexSpec, Scope
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 1.0  # between two looks for a generation where there is none
+LOOK_AGAIN_SECONDS = 1.0  # between two looks for a generation where there is none: one stat
+LOOK_AGAIN_AFTER_DAMAGE_SECONDS = 30.0  # a look reads and hashes all of a damaged generation, and logs an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,7 @@ class _Serving:
             try:
                 held = self._held.get(model.pk)
                 if held is None or held.is_stale(spec):  # nobody did it while we waited
-                    snapshot = _open(engine, spec, model, held)
-                    self._held[model.pk] = _Held(snapshot, time.monotonic() + LOOK_AGAIN_SECONDS)
+                    self._held[model.pk] = _open(engine, spec, model, held)
             finally:
                 lock.release()
         return self._held[model.pk]
@@ -94,17 +94,20 @@ class _Serving:
         self._held.clear()
 
 
-def _open(engine: IndexEngine, spec: IndexSpec, model: EmbeddingModel, held: _Held | None) -> Snapshot:
+def _open(engine: IndexEngine, spec: IndexSpec, model: EmbeddingModel, held: _Held | None) -> _Held:
+    reader, pause = None, LOOK_AGAIN_SECONDS
     try:
         reader = engine.open(spec)
     except IndexNotBuilt:
-        reader = None
+        pass  # as for every new model: the delta is everything
     except IndexDamaged as error:
         logger.error("the index of %s cannot be used, answering exactly from the database: %s", model, error)
-        reader = None
+        pause = LOOK_AGAIN_AFTER_DAMAGE_SECONDS
     if reader is None and held is not None and held.snapshot.reader is None and held.snapshot.spec == spec:
-        return held.snapshot  # still no generation: its delta is everything already
-    return Snapshot(spec, reader, Delta(model, after_id=reader.highest_id if reader else 0))
+        snapshot = held.snapshot  # still no generation: its delta is everything already
+    else:
+        snapshot = Snapshot(spec, reader, Delta(model, after_id=reader.highest_id if reader else 0))
+    return _Held(snapshot, time.monotonic() + pause)
 
 
 _serving = _Serving()

@@ -30,15 +30,19 @@ def test_an_upload_without_redis_is_kept_and_processed_later(stack: Stack) -> No
     client.wait_until_ready(line["image"])
 
 
-def test_a_killed_worker_loses_nothing_and_embeds_nothing_twice(stack: Stack) -> None:
+def test_a_killed_worker_loses_nothing_and_only_what_it_had_is_done_again(stack: Stack) -> None:
     client = ApiClient(stack)
     lines = [client.upload_bytes(photo(seed), f"{seed}.jpg") for seed in range(100, 116)]
     wait_for("an image under way", lambda: _statuses(stack, client, "processing"))
     assert stack.kill("worker") == -9
+    in_flight = _statuses(stack, client, "processing")
     assert _statuses(stack, client, "ready") < len(lines)
     stack.start("worker")
     stack.start("beat")  # its sweep finds the lease that has run out
     wait_for("every image", lambda: _statuses(stack, client, "ready") == len(lines))
+    extracted = [stack.log("worker").count(f"extracting image {line['image']}") for line in lines]
+    assert min(extracted) == 1
+    assert sum(extracted) <= len(lines) + in_flight
     [(regions, embeddings)] = stack.sql(
         "SELECT count(DISTINCT r.id), count(e.id) FROM catalog_region r JOIN catalog_image i ON i.id = r.image_id"
         " JOIN catalog_collection c ON c.id = i.collection_id LEFT JOIN catalog_embedding e ON e.region_id = r.id"

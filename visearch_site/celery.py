@@ -14,6 +14,7 @@ from celery.signals import celeryd_init, setup_logging, worker_process_init
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from catalog.vision.cores import usable_cores
 from catalog.vision.errors import VisionError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
@@ -32,8 +33,8 @@ def keep_django_logging(**_: object) -> None:
 
 @celeryd_init.connect
 def share_cores(options: dict[str, Any] | None = None, **_: object) -> None:
-    """Worker processes together use no more threads than there are cores, unless VISEARCH_THREADS says otherwise."""
-    cores = os.cpu_count() or 1
+    """Worker processes together use no more threads than they have cores, unless VISEARCH_THREADS says otherwise."""
+    cores = usable_cores()
     processes = int((options or {}).get("concurrency") or cores)
     settings.VISEARCH_THREADS = settings.VISEARCH_THREADS or max(1, cores // processes)
 

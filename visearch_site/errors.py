@@ -21,6 +21,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from catalog.api.decoding import Busy
 from catalog.api.exceptions import NotStored
 from catalog.api.parsers import BodyTooLarge
 from catalog.api.schema import PROBLEM_JSON
@@ -64,8 +65,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not-searchable": (409, "Nothing to search with yet"),
     # ourselves
     "server-error": (500, "Something broke"),
+    "busy": (503, "Too much at once"),
     "database-unavailable": (503, "The database is away"),
-    "storage-unavailable": (503, "Files cannot be stored"),
+    "storage-unavailable": (503, "Files cannot be stored or read"),
     "model-unavailable": (503, "A model is not ready"),
     "no-serving-model": (503, "A model is not ready"),
     "disk-full": (507, "The disk is full"),
@@ -150,6 +152,11 @@ def _(error: exceptions.Throttled) -> Problem:
 @describe.register
 def _(error: BodyTooLarge) -> Problem:
     return Problem("body-too-large", str(error.detail), error.limits)
+
+
+@describe.register
+def _(error: Busy) -> Problem:
+    return Problem("busy", str(error.detail), headers={"Retry-After": str(SOON)})
 
 
 @describe.register

@@ -287,7 +287,6 @@ REST_FRAMEWORK: dict[str, Any] = {
     },
     "NUM_PROXIES": env.int("VISEARCH_NUM_PROXIES", default=0),
     "EXCEPTION_HANDLER": "visearch_site.errors.problem_json",
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env.int("VISEARCH_TOKEN_DAYS", default=30)), "AUTO_REFRESH": False}
 SPECTACULAR_SETTINGS: dict[str, Any] = {

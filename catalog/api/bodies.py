@@ -1,10 +1,11 @@
-"""The body of a request: parsed, and refused in words where an upload was too large to be read."""
+"""The body of a request: parsed, and refused in words where files of it would be lost without any."""
 
 from __future__ import annotations
 
 from typing import Any, BinaryIO, cast
 
 from django.core.files.uploadedfile import UploadedFile
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 # Where visearch_site.upload_handlers leaves the ImageRefused of a request whose files it did not keep.
@@ -12,11 +13,18 @@ UPLOAD_REFUSED = "visearch.upload_refused"
 
 
 def body_of(request: Request) -> Any:
-    """``request.data``. Raises ImageRefused (too-many-bytes) instead of looking like a request without a file."""
+    """``request.data``.
+
+    Raises ImageRefused (too-many-bytes) instead of looking like a request without a file, and ValidationError where a
+    field holds several files, of which a form would take the last.
+    """
     data = request.data
     refusal = request.META.get(UPLOAD_REFUSED)
     if refusal is not None:
         raise refusal
+    several = [name for name, files in request.FILES.lists() if len(files) > 1]
+    if several:
+        raise ValidationError({name: ["Send one file a request."] for name in several})
     return data
 
 

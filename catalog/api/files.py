@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 from catalog import storage
 from catalog.api.lookups import check_may_edit
 from catalog.api.schema import problems
+from catalog.exceptions import StorageUnavailable
 from catalog.models import Image
 from catalog.vision.formats import FORMATS
 
@@ -105,3 +106,7 @@ def _open(files: Storage, key: str, when_missing: str) -> IO[bytes]:
         return files.open(key, "rb")
     except FileNotFoundError as error:
         raise NotFound(when_missing) from error
+    except OSError as error:
+        raise StorageUnavailable(
+            "The file is there and cannot be read. Try again later; the server's log knows why."
+        ) from error

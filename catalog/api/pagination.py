@@ -9,6 +9,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 
+MOST_DIGITS = 9  # of a number that is worth converting
+
 
 class IdCursorPagination(CursorPagination):
     """``cursor`` from the links of a page, ``page_size`` from 1 to 100 (50 when not given)."""
@@ -21,9 +23,10 @@ class IdCursorPagination(CursorPagination):
 
     def get_page_size(self, request: Request) -> int:
         asked = request.query_params.get("page_size", str(self.page_size))
-        if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked[:9]) <= self.max_page_size:
+        size = int(asked) if asked.isascii() and asked.isdigit() and len(asked) <= MOST_DIGITS else 0
+        if not 1 <= size <= self.max_page_size:
             raise ValidationError({"page_size": [f"Give a number from 1 to {self.max_page_size}."]})
-        return int(asked)
+        return size
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         cursor: Any = super().decode_cursor(request)

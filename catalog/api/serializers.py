@@ -14,6 +14,8 @@ from catalog.uploads import ImageFacts
 
 MAX_TAGS = 50
 NAME_LENGTH = 200
+# Of every name that is taken, so that nobody learns whether it is taken where they may not look.
+NAME_TAKEN = "This name cannot be used here. Choose another, or ask an administrator."
 
 
 class CollectionSerializer(serializers.ModelSerializer[Collection]):
@@ -150,5 +152,5 @@ class RegionForm(StrictSerializer):
 class PersonForm(StrictSerializer):
     name = serializers.CharField(
         max_length=NAME_LENGTH,
-        validators=[UniqueValidator(Person.objects.all(), message="Another person has this name.")],
+        validators=[UniqueValidator(Person.objects.all(), message=NAME_TAKEN)],
     )

@@ -19,11 +19,13 @@ from rest_framework.viewsets import GenericViewSet
 from catalog import uploads
 from catalog.api import filters
 from catalog.api.bodies import body_of, content_of
+from catalog.api.decoding import decoding_slot
 from catalog.api.exceptions import NotStored
 from catalog.api.lookups import by_id_or_name, check_may_edit, shown_regions
 from catalog.api.pagination import IdCursorPagination
 from catalog.api.schema import problems
 from catalog.api.serializers import (
+    NAME_TAKEN,
     CollectionSerializer,
     ImageDetailSerializer,
     ImageSerializer,
@@ -35,6 +37,7 @@ from catalog.api.serializers import (
     UploadForm,
 )
 from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person, Region
+from catalog.querysets import Viewer
 
 Row = TypeVar("Row", bound=Model)
 UUID_PATTERN = "[0-9a-fA-F-]{32,36}"
@@ -108,10 +111,12 @@ class ImageViewSet(ReadViewSet[Image]):
         sent = form.validated_data["image"]
         collection = by_id_or_name(Collection.objects.visible_to(request.user), form.validated_data["collection"])
         check_may_edit(request.user, collection.pk)
-        job = IntakeJob.objects.create(
-            collection=collection, source=IntakeJob.Source.API, started_by_id=request.user.pk
-        )
-        return _answer(uploads.receive(job, content_of(sent), sent.name, form.facts(request.user.pk)))
+        with decoding_slot():
+            job = IntakeJob.objects.create(
+                collection=collection, source=IntakeJob.Source.API, started_by_id=request.user.pk
+            )
+            line = uploads.receive(job, content_of(sent), sent.name, form.facts(request.user.pk))
+        return _answer(line)
 
     @extend_schema(
         summary="Delete an image",
@@ -172,7 +177,8 @@ class RegionViewSet(ReadViewSet[Region]):
 
     @extend_schema(
         summary="Name or dismiss a face",
-        description="For editors. A person named by `person_name` is made if there is none of this name.",
+        description="For editors. A person named by `person_name` is made if there is none of this name; the name of "
+        "somebody whom you may not see is refused.",
         request=RegionForm,
         responses={200: RegionSerializer, **WRITING},
     )
@@ -192,12 +198,20 @@ class RegionViewSet(ReadViewSet[Region]):
         changes = dict(said)
         name = changes.pop("person_name", None)
         if name is not None:
-            changes["person"] = Person.objects.get_or_create(name=name)[0]
+            changes["person"] = _person_named(name, self.request.user)
         elif changes.get("person") is not None:
             changes["person"] = by_id_or_name(Person.objects.visible_to(self.request.user), str(changes["person"]))
         if changes.get("person") is not None and region.pipeline != "face":
             raise ValidationError({"person": ["Only faces can be named, and this is a region of the whole image."]})
         return changes
+
+
+def _person_named(name: str, user: Viewer) -> Person:
+    """The person of this name, made when new. Raises ValidationError where they are named only on faces not shown."""
+    person, made = Person.objects.get_or_create(name=name)
+    if not made and person.regions.exists() and not shown_regions(user).filter(person=person).exists():
+        raise ValidationError({"person_name": [NAME_TAKEN]})
+    return person
 
 
 def _wait_for_processing(region: Region) -> None:

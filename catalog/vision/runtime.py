@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.vision import networks
 from catalog.vision.cards import Context
+from catalog.vision.cores import usable_cores
 from catalog.vision.errors import ModelUnavailable
 from catalog.vision.networks import Network
 
@@ -58,7 +59,7 @@ class Session:
 def _open(network: Network, context: Context) -> onnxruntime.InferenceSession:
     data = networks.read(network, context.models_dir)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = context.threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = context.threads or usable_cores()
     # Idle threads that spin take the cores from OpenCV between two runs: 24 images a second become 15.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

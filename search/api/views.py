@@ -15,6 +15,7 @@ from rest_framework.throttling import AnonRateThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
 from catalog.api.bodies import body_of, content_of
+from catalog.api.decoding import decoding_slot
 from catalog.api.lookups import by_id_or_name, shown_regions
 from catalog.api.parsers import BoundedJSONParser
 from catalog.api.schema import problems
@@ -59,7 +60,8 @@ class SearchView(APIView):
 def _search(asked: dict[str, Any], viewer: Viewer) -> Answer:
     options = _options(asked, viewer)
     if "image" in asked:
-        return search_by_image(content_of(asked["image"]), asked["image"].name, options)
+        with decoding_slot():
+            return search_by_image(content_of(asked["image"]), asked["image"].name, options)
     if "region" in asked:
         regions = shown_regions(viewer).filter(dismissed=False).select_related("image")
         return search_by_region(get_object_or_404(regions, pk=asked["region"]), options)

@@ -164,3 +164,13 @@ def test_how_many_wait(shop: Collection) -> None:
     assert claims.waiting_count() == 1
     let_the_lease_run_out(images[0])
     assert claims.waiting_count() == 2
+
+
+def test_a_slow_worker_keeps_its_images_by_renewing_its_lease(shop: Collection) -> None:
+    [image] = queue(shop, 1)
+    token, _ = claim()
+    let_the_lease_run_out(image)
+    claims.renew(token)
+    assert claim()[1] == []
+    claims.finish(token, [image.pk])
+    assert Image.objects.get().status == "ready"

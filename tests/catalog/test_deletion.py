@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from django.db import transaction
 
-from catalog.models import Collection, Embedding, Image, IntakeLine, Region
+from catalog.models import Collection, DoomedFiles, Embedding, Image, IntakeLine, Region
+from catalog.tasks import sweep
 from tests.cast import make_face
 from tests.library import (
     InThread,
     files_in,
     put_image,
     ready,
+    run_python,
     squares,
     wait_until_somebody_waits_for_a_lock,
 )
@@ -81,7 +84,7 @@ def test_a_file_that_cannot_be_removed_is_logged_and_the_others_go(
     image.delete()
     assert not Image.objects.exists()
     assert files_in(media) == []
-    assert "remove it by hand" in caplog.text
+    assert "cannot be removed yet" in caplog.text
     assert original.name in caplog.text
 
 
@@ -105,3 +108,33 @@ def test_deleting_waits_for_a_worker_that_is_storing_regions(shop: Collection, b
     deleting.outcome()
     assert not Image.objects.exists()
     assert not Region.objects.exists()
+
+
+DIES_AFTER_THE_COMMIT = """
+from catalog import deletion
+deletion.remove_files = lambda doomed: os.kill(os.getpid(), signal.SIGKILL)
+Image.objects.get().delete()
+"""
+
+
+def test_files_of_an_image_whose_deleter_was_killed_go_with_the_next_sweep(shop: Collection, media: Path) -> None:
+    ready(shop, RED)
+    assert run_python(DIES_AFTER_THE_COMMIT, media).returncode == -signal.SIGKILL
+    assert not Image.objects.exists()
+    assert len(files_in(media)) == 3
+    sweep()
+    assert files_in(media) == []
+    assert not DoomedFiles.objects.exists()
+
+
+def test_files_that_cannot_be_removed_now_are_removed_later(shop: Collection, media: Path) -> None:
+    image = ready(shop, RED)
+    away = media.with_name("away")
+    (media / "originals").rename(away)
+    (media / "originals").write_bytes(b"in the way")  # a storage that raises whatever it is asked
+    image.delete()
+    assert DoomedFiles.objects.count() == 1
+    (media / "originals").unlink()
+    away.rename(media / "originals")
+    sweep()
+    assert files_in(media) == []

@@ -241,7 +241,7 @@ def test_it_follows_its_images_until_they_are_ready_or_failed(folder: Path, medi
     said = run(folder, wait=True)
     assert "4 duplicate" in said
     assert "nothing new" in said
-    assert folders.progress(job) == {"ready": 2, "failed": 1}  # what a later job has again is still its own
+    assert folders.progress(job) == {"ready": 2, "queued": 1}  # what a later job has again is still its own
 
 
 @pytest.mark.django_db(transaction=True)

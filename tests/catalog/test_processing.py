@@ -317,7 +317,9 @@ def test_renditions_that_cannot_be_written_now_are_waited_for(shop: Collection, 
     assert Image.objects.get().status == "ready"
 
 
-def test_an_image_that_breaks_the_code_fails_alone(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_breaks_the_code_fails_alone(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     detect = ColourSquares.detect
 
     def detect_or_break(self: ColourSquares, image: PILImage.Image) -> Any:
@@ -330,10 +332,13 @@ def test_an_image_that_breaks_the_code_fails_alone(shop: Collection, monkeypatch
     assert process_batch() == 4
     statuses = [Image.objects.get(pk=image.pk).status for image in images]
     assert statuses == ["ready", "failed", "ready", "ready"]
-    assert "no such colour" in Image.objects.get(pk=images[1].pk).reason
+    assert "ZeroDivisionError" in Image.objects.get(pk=images[1].pk).reason
+    assert "no such colour" in caplog.text
 
 
-def test_an_image_that_cannot_be_stored_fails_alone(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_cannot_be_stored_fails_alone(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     images = [put_image(shop, photo(seed, (30, 20))) for seed in range(3)]
 
     def break_on_the_second(keys: list[UUID]) -> None:
@@ -344,7 +349,8 @@ def test_an_image_that_cannot_be_stored_fails_alone(shop: Collection, monkeypatc
     assert process_batch() == 3
     assert [Image.objects.get(pk=image.pk).status for image in images] == ["ready", "failed", "ready"]
     assert not images[1].regions.exists()
-    assert "no such person" in Image.objects.get(pk=images[1].pk).reason
+    assert "ZeroDivisionError" in Image.objects.get(pk=images[1].pk).reason
+    assert "no such person" in caplog.text
 
 
 def test_a_vector_that_is_not_the_models_is_never_stored(shop: Collection, settings: Settings) -> None:

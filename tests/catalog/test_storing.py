@@ -38,7 +38,7 @@ def test_a_drawn_face_deleted_while_it_is_embedded_is_left_out(
 
 @pytest.mark.parametrize("value", [0.0, np.nan], ids=["zero", "nan"])
 def test_a_vector_that_no_index_can_hold_is_not_stored(
-    shop: Collection, monkeypatch: pytest.MonkeyPatch, value: float
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: float
 ) -> None:
     put_image(shop, photo(1, (60, 40)))
     dimension = MeanColour.CARD.dimension
@@ -48,5 +48,5 @@ def test_a_vector_that_no_index_can_hold_is_not_stored(
     process_batch()
     image = Image.objects.get()
     assert image.status == "failed"
-    assert "norm" in image.reason
+    assert "norm" in caplog.text
     assert not Embedding.objects.exists()

@@ -33,6 +33,7 @@ def model(db: None) -> EmbeddingModel:
 @pytest.fixture(autouse=True)
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(serving, "LOOK_AGAIN_AFTER_DAMAGE_SECONDS", 0.0)
 
 
 def found(model: EmbeddingModel, k: int = 9) -> list[int]:
@@ -42,6 +43,15 @@ def found(model: EmbeddingModel, k: int = 9) -> list[int]:
 
 def index_folder(model: EmbeddingModel) -> Path:
     return index_for(model.pipeline, model.fingerprint, model.dimension)[1].root
+
+
+def damage(model: EmbeddingModel, generation: str) -> None:
+    """Turn one bit of its vectors."""
+    vectors = index_folder(model) / generation / "vectors.npy"
+    data = bytearray(vectors.read_bytes())
+    data[-1] ^= 1
+    vectors.chmod(0o644)
+    vectors.write_bytes(data)
 
 
 def test_without_a_generation_the_database_answers(shop: Collection, model: EmbeddingModel) -> None:
@@ -83,12 +93,7 @@ def test_a_damaged_generation_is_logged_and_the_answers_are_exact(
     rows = store(shop, model, (1, 0), (2, 0))
     if opened:
         assert found(model) == [row.pk for row in rows]
-    generation = rebuild_index(model)
-    vectors = index_folder(model) / generation.name / "vectors.npy"
-    data = bytearray(vectors.read_bytes())
-    data[-1] ^= 1
-    vectors.chmod(0o644)
-    vectors.write_bytes(data)
+    damage(model, rebuild_index(model).name)
     with caplog.at_level(logging.ERROR):
         assert found(model) == [row.pk for row in rows]
     assert serving.snapshot(model).generation is None
@@ -96,6 +101,18 @@ def test_a_damaged_generation_is_logged_and_the_answers_are_exact(
     healed = rebuild_index(model)
     assert serving.snapshot(model).generation == healed.name
     assert found(model) == [row.pk for row in rows]
+
+
+def test_a_damaged_generation_is_not_read_again_for_each_query(
+    shop: Collection, model: EmbeddingModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LOOK_AGAIN_AFTER_DAMAGE_SECONDS", 3600.0)
+    rows = store(shop, model, (1, 0), (2, 0))
+    damage(model, rebuild_index(model).name)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert found(model) == [row.pk for row in rows]
+    assert caplog.text.count("cannot be used, answering exactly") == 1
 
 
 def test_an_index_that_was_removed_is_no_obstacle(shop: Collection, model: EmbeddingModel) -> None:

@@ -19,7 +19,7 @@ from visearch_site.local.errors import LocalError
 from visearch_site.local.places import give, make_folder
 from visearch_site.local.process import ServerProcess
 from visearch_site.local.programs import postgres_programs
-from visearch_site.local.tree import working_folder
+from visearch_site.local.tree import served_folder
 
 NAME = "visearch"  # of the role and of its database
 PASSWORD_FILE = "visearch.password"  # noqa: S105 (in the data folder, 0600)
@@ -80,7 +80,7 @@ class Cluster:
         if not lock.is_file() or not Path("/proc/self").exists():
             return
         pid = lock.read_text().partition("\n")[0].strip()
-        if working_folder(pid) == self.data_dir.resolve():
+        if served_folder(pid) == self.data_dir.resolve():
             raise LocalError(f"Another Postgres (process {pid}) serves {self.data_dir}. End it first.")
         lock.unlink()
 

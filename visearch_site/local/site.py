@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from catalog.vision.cores import usable_cores
 from visearch_site.local.errors import LocalError
 from visearch_site.local.places import BASE_DIR
 from visearch_site.local.supervision import APP, Program
@@ -15,7 +16,7 @@ SAMPLES_DIR = BASE_DIR / "catalog" / "samples" / "leaders"
 SAMPLES_NAME = "World leaders"
 # Faces in the samples can be searched by everybody; in a folder of one's own by staff, until the admin says otherwise.
 SAMPLES_OPTIONS = ("--pipelines", "face,image", "--public", "--face-search", "everyone", "--person-from-folder")
-PICTURES_OPTIONS = ("--pipelines", "face,image")
+OWN_FOLDER_OPTIONS = ("--pipelines", "face,image")
 MAX_PORT = 65535
 
 
@@ -53,8 +54,8 @@ def django_site(*, samples: bool) -> Site:
     """
     host = os.environ.get("HOST") or "127.0.0.1"
     port = _number("PORT", 8000, maximum=MAX_PORT)
-    pictures = os.environ.get("PICTURES")
-    loads = [*([_samples()] if samples else []), *([_pictures(Path(pictures))] if pictures else [])]
+    folder = os.environ.get("PICTURES")
+    loads = [*([_samples()] if samples else []), *([_own_images(Path(folder))] if folder else [])]
     prepare = [sys.executable, "-m", "visearch_site.local.prepare"]
     return Site(host, port, [_web(host, port), _worker(), _beat()], prepare, loads)
 
@@ -68,7 +69,7 @@ def _web(host: str, port: int) -> Program:
 
 
 def _worker() -> Program:
-    processes = _number("VISEARCH_WORKER_PROCESSES", os.cpu_count() or 1, maximum=1024)
+    processes = _number("VISEARCH_WORKER_PROCESSES", usable_cores(), maximum=1024)
     return _python(
         *("worker", "celery", "-A", "visearch_site", "worker", "-Q", "vision,index", f"--concurrency={processes}"),
         *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
@@ -87,9 +88,11 @@ def _samples() -> Load:
     return _import("the samples", SAMPLES_DIR, SAMPLES_NAME, SAMPLES_OPTIONS, once=True)
 
 
-def _pictures(folder: Path) -> Load:
+def _own_images(folder: Path) -> Load:
     folder = folder.expanduser().resolve()
-    return _import(f"the images of {folder}", folder, folder.name, PICTURES_OPTIONS, once=False)
+    if not folder.name:
+        raise LocalError(f"PICTURES={folder} has no name that its collection could get. Name a folder below it.")
+    return _import(f"the images of {folder}", folder, folder.name, OWN_FOLDER_OPTIONS, once=False)
 
 
 def _import(title: str, folder: Path, collection: str, options: tuple[str, ...], *, once: bool) -> Load:

@@ -1,4 +1,4 @@
-"""The processes of one local installation, found by a mark in their environment or by the data folder they work in.
+"""The processes of one local installation, found by a mark in their environment or as servers of its data.
 
 Servers overwrite the memory that shows their environment, but stay in their data folder; the others keep the mark.
 Only Linux tells (by /proc); elsewhere no process is found.
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+# Names of executables behind postgres, redis-server and valkey-server. Debian's last two are links to the *-check-rdb.
+SERVERS = {"postgres", "redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb"}
 MARK = "VISEARCH_TREE"  # environment variable; its value is the path of the installation's VAR/local
 
 
@@ -45,14 +47,18 @@ class Tree:
                 _kill(pid)
 
     def _owns(self, pid: int) -> bool:
-        folder = working_folder(pid)
-        return _has_mark(pid, f"{MARK}={self.local}") or (folder is not None and folder.parent == self.home.resolve())
+        data_dir = served_folder(pid)
+        return _has_mark(pid, f"{MARK}={self.local}") or (
+            data_dir is not None and data_dir.parent == self.home.resolve()
+        )
 
 
-def working_folder(pid: int | str) -> Path | None:
-    """The folder that a process works in; None for one that has ended or that is not ours to look at."""
+def served_folder(pid: int | str) -> Path | None:
+    """The folder that a Postgres or Redis works in; None for any other process, and for one not ours to look at."""
+    process = PROC / str(pid)
     try:
-        return (PROC / str(pid) / "cwd").readlink()
+        program = (process / "exe").readlink().name.removesuffix(" (deleted)")  # replaced by an upgrade
+        return (process / "cwd").readlink() if program in SERVERS else None
     except OSError:
         return None
 

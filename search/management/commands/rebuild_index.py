@@ -11,6 +11,7 @@ from tqdm import tqdm
 from catalog.embedding_models import serving_model, serving_models
 from catalog.exceptions import NoServingModel
 from catalog.models import EmbeddingModel
+from catalog.vision import registry
 from search.engines.errors import EngineError
 from search.indexing import Progress, needs_rebuild, rebuild_index
 from search.locks import RebuildRunning
@@ -35,6 +36,9 @@ class Command(BaseCommand):
             raise CommandError("\n".join(failures))
 
     def _models(self, pipeline: str | None) -> list[EmbeddingModel]:
+        if pipeline and pipeline not in registry.pipelines():
+            names = ", ".join(sorted(registry.pipelines()))
+            raise CommandError(f"There is no pipeline {pipeline!r}, only these: {names}.")
         try:
             models = [serving_model(pipeline)] if pipeline else serving_models()
         except NoServingModel as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +111,13 @@ def test_a_missing_original_says_what_to_do(cast: Cast) -> None:
     image = make_image(cast.private)
     response = cast.client("editor").get(f"/images/{image.pk}/original")
     assert "backup" in assert_problem(response, 404, "not-found")["detail"]
+
+
+def test_a_file_that_cannot_be_read_is_the_operators_to_mend(cast: Cast) -> None:
+    image = make_image(cast.private)
+    for files, key in storage.file_keys(image.pk, image.format):
+        Path(files.path(key)).mkdir(parents=True)  # opening it is an error, and not that of a missing file
+    for address in (rendition(image), f"/images/{image.pk}/original"):
+        response = cast.client("editor").get(address)
+        assert_problem(response, 503, "storage-unavailable")
+        assert response.headers["Retry-After"] == "60"

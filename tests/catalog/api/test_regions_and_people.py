@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 
+from catalog.api.serializers import NAME_TAKEN
 from catalog.models import Image, Person, Region
 from tests.cast import Cast, assert_problem, make_face, make_image
 from tests.library import InThread, wait_until_somebody_waits_for_a_lock
@@ -106,6 +107,27 @@ def test_a_person_whom_one_may_not_see_cannot_be_taken_by_id(cast: Cast) -> None
         assert_problem(cast.client("editor").patch(f"{REGIONS}{face.pk}/", {"person": str(key)}), 404, "not-found")
 
 
+def test_a_person_whom_one_may_not_see_cannot_be_taken_by_name(cast: Cast) -> None:
+    stranger = Person.objects.create(name="Eve")
+    make_face(make_image(cast.foreign), stranger)
+    face = make_face(make_image(cast.private))
+    response = cast.client("editor").patch(f"{REGIONS}{face.pk}/", {"person_name": "Eve"})
+    assert assert_problem(response, 400, "invalid")["errors"] == {"person_name": [NAME_TAKEN]}
+    assert str(stranger.pk) not in response.content.decode()
+    face.refresh_from_db()
+    assert face.person is None
+    assert cast.client("superuser").patch(f"{REGIONS}{face.pk}/", {"person_name": "Eve"}).status_code == 200
+
+
+@pytest.mark.parametrize("given_up", [{"person": None}, {"dismissed": True}])
+def test_a_name_that_one_gave_up_can_be_given_again(cast: Cast, given_up: dict[str, Any]) -> None:
+    client = cast.client("editor")
+    face, other = make_face(make_image(cast.private)), make_face(make_image(cast.private))
+    first = client.patch(f"{REGIONS}{face.pk}/", {"person_name": "Ada"}).json()["person"]
+    assert client.patch(f"{REGIONS}{face.pk}/", given_up).status_code == 200
+    assert client.patch(f"{REGIONS}{other.pk}/", {"person_name": "Ada"}).json()["person"] == first
+
+
 def test_only_faces_are_named(cast: Cast) -> None:
     frame = make_face(make_image(cast.private), pipeline="image")
     response = cast.client("editor").patch(f"{REGIONS}{frame.pk}/", {"person_name": "Ada"})
@@ -120,12 +142,13 @@ def test_renaming_a_person(cast: Cast) -> None:
     assert (response.status_code, response.json()["name"]) == (200, "Ada Lovelace")
 
 
-def test_a_name_belongs_to_one_person(cast: Cast) -> None:
-    ada, eve = Person.objects.create(name="Ada"), Person.objects.create(name="Eve")
-    for person in (ada, eve):
-        make_face(make_image(cast.private), person)
-    response = cast.client("editor").patch(f"{PEOPLE_URL}{ada.pk}/", {"name": "Eve"})
-    assert list(assert_problem(response, 400, "invalid")["errors"]) == ["name"]
+def test_a_name_belongs_to_one_person_and_nobody_is_told_where(cast: Cast) -> None:
+    people = {name: Person.objects.create(name=name) for name in ("Ada", "Grace", "Eve")}
+    for name, collection in (("Ada", cast.private), ("Grace", cast.private), ("Eve", cast.foreign)):
+        make_face(make_image(collection), people[name])
+    for taken in ("Grace", "Eve"):
+        response = cast.client("editor").patch(f"{PEOPLE_URL}{people['Ada'].pk}/", {"name": taken})
+        assert assert_problem(response, 400, "invalid")["errors"] == {"name": [NAME_TAKEN]}
 
 
 def test_a_person_named_elsewhere_is_not_renamed_by_one_side(cast: Cast) -> None:

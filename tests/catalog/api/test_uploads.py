@@ -148,3 +148,11 @@ def test_a_disk_that_takes_nothing(
     assert response.headers["Retry-After"] == "60"
     assert IntakeLine.objects.get().verdict == "failed"
     assert not Image.objects.exists()
+
+
+def test_two_files_in_one_request_are_refused_instead_of_losing_one(cast: Cast) -> None:
+    files = [SimpleUploadedFile(f"{number}.jpg", image_file(size=(40 + number, 30))) for number in range(2)]
+    body = {"image": files, "collection": "private"}
+    response = cast.client("editor").post(IMAGES, body, format="multipart")
+    assert assert_problem(response, 400, "invalid")["errors"] == {"image": ["Send one file a request."]}
+    assert not Image.objects.exists()

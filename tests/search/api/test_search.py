@@ -25,7 +25,7 @@ ELSEWHERE_RED = squares((100, 50, 60, "red"))
 GREY = squares()
 # may faces be searched; the serving models, what is new since the index; in which collections, are these all;
 # the hits with image, collection and person
-QUERIES_OF_A_SEARCH = 7
+QUERIES_OF_A_SEARCH = 6
 
 
 def post_file(data: bytes, name: str = "query.png", client: APIClient | None = None, **options: Any) -> Any:
@@ -282,6 +282,12 @@ def test_a_search_with_nothing_or_with_too_much(shop: Collection, asked: dict[st
 @pytest.mark.parametrize("asked", [{"image": "query.png"}, {"region": "x"}, {"image_id": ["x"]}, {"region": None}])
 def test_a_search_with_something_else(shop: Collection, asked: dict[str, Any]) -> None:
     assert list(assert_problem(post_json(**asked), 400, "invalid")["errors"]) == list(asked)
+
+
+def test_a_search_with_two_files(shop: Collection) -> None:
+    files = [SimpleUploadedFile("red.png", RED), SimpleUploadedFile("blue.png", BLUE)]
+    response = APIClient().post(SEARCH, {"image": files}, format="multipart")
+    assert assert_problem(response, 400, "invalid")["errors"] == {"image": ["Send one file a request."]}
 
 
 def test_a_form_without_a_file(shop: Collection) -> None:

@@ -79,14 +79,15 @@ def test_rows_survive_a_killed_postgres(running: Installation) -> None:
 
 
 def test_ctrl_c_ends_everything_and_nothing_else_and_the_next_start_repeats_nothing(used: Installation) -> None:
-    bystander = subprocess.Popen(["sleep", "600"])
     used.start()
     eventually(lambda: "Loaded one folder" in used.said())
+    home = servers_home(used.var / "local", servers_account())
+    bystanders = [subprocess.Popen(["sleep", "600"], cwd=folder) for folder in (None, home, home / "postgres")]
     secret = read_env(used.var / "local" / "env")["SECRET_KEY"]
     tree = used.tree()
     assert used.interrupt() == 0
     assert gone(tree)
-    assert bystander.poll() is None
+    assert [bystander.poll() for bystander in bystanders] == [None, None, None]
     assert not Path(read_env(used.var / "local" / "env")["DATABASE_URL"].partition("host=")[2]).exists()
 
     used.start()
@@ -94,8 +95,10 @@ def test_ctrl_c_ends_everything_and_nothing_else_and_the_next_start_repeats_noth
     eventually(lambda: "runs again" in used.said())
     assert "one folder" not in used.said()
     assert read_env(used.var / "local" / "env")["SECRET_KEY"] == secret
-    bystander.kill()
-    bystander.wait()
+    assert [bystander.poll() for bystander in bystanders] == [None, None, None]
+    for bystander in bystanders:
+        bystander.kill()
+        bystander.wait()
 
 
 def test_the_whole_tree_killed_at_once_comes_up_whole(used: Installation) -> None:

@@ -40,6 +40,12 @@ def test_a_folder_that_does_not_exist_is_said(monkeypatch: pytest.MonkeyPatch) -
         django_site(samples=False)
 
 
+def test_the_root_of_the_disk_has_no_name_for_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURES", "/")
+    with pytest.raises(LocalError, match="PICTURES=/ has no name"):
+        django_site(samples=False)
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "80 80"])
 def test_a_port_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     monkeypatch.setenv("PORT", port)

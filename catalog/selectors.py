@@ -59,12 +59,6 @@ def _as_arrays(chunk: Sequence[tuple[int, bytes | memoryview, UUID]], dimension:
     return ids, vectors.astype(np.float32, copy=False), keys
 
 
-def existing_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of these embedding ids that are still there, sorted."""
-    rows = Embedding.objects.filter(id__in=ids.tolist()).order_by("id").values_list("id", flat=True)
-    return np.fromiter(rows, dtype=np.int64)
-
-
 def regions_by_embedding_id(
     ids: Sequence[int], pipeline: str, collections: Sequence[UUID] | None, viewer: Viewer
 ) -> dict[int, Region]:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image as PILImage
 
 from catalog import storage
+from catalog.regions import box_of
 from catalog.vision.types import Box
 from search.querying import Answer, Match
 
@@ -48,9 +49,7 @@ def _draw_match(axis: Axes, match: Match) -> None:
     rendition = _rendition(match)
     if rendition is not None:
         axis.imshow(rendition)
-        region = match.region
-        box = Box(region.x, region.y, region.width, region.height)
-        _draw_box(axis, box, rendition.width / match.image.width)
+        _draw_box(axis, box_of(match.region), rendition.width / match.image.width)
     axis.set_title(f"{match.distance:.3f}  {match.image.label or match.image}"[:34], fontsize=8)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from catalog.embedding_models import runnable_models, serving_model
 from catalog.models import Collection, EmbeddingModel, Image, Region
+from catalog.regions import box_of, detection_of
 from catalog.selectors import regions_by_embedding_id, vector_of_region
 from catalog.vision import registry
 from catalog.vision.decode import read_image
@@ -157,12 +158,12 @@ def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
 
 def _prominence(region: Region) -> float:
     """Detectors put first what is large and certain (catalog.vision.detectors.mtcnn); so do we with stored regions."""
-    return region.width * region.height * (1.0 if region.score is None else region.score)
+    detection = detection_of(region)
+    return detection.box.area * detection.score
 
 
 def _query_region(region: Region) -> QueryRegion:
-    box = Box(region.x, region.y, region.width, region.height)
-    return QueryRegion(region.pipeline, box, 1.0 if region.score is None else region.score)
+    return QueryRegion(region.pipeline, box_of(region), detection_of(region).score)
 
 
 def _pipelines_to_try(options: SearchOptions) -> tuple[str, ...]:

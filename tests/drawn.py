@@ -59,3 +59,14 @@ def turned_photo(seed: int = 1) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", exif=exif, quality=95)
     return out.getvalue()
+
+
+# What no door takes: name, content, and the API's status and code for it.
+BAD_FILES = [
+    ("empty.jpg", b"", 422, "empty-file"),
+    ("text.jpg", b"Dear Sir or Madam, this is no image.", 415, "not-an-image"),
+    ("drawing.svg", SVG, 415, "format-not-supported"),
+    ("photo.png", image_file(kind="JPEG"), 415, "format-mismatch"),
+    ("cut.jpg", image_file(size=(400, 300))[:900], 422, "truncated-image"),
+    ("huge.png", png_claiming(60_000, 60_000), 422, "too-many-pixels"),
+]

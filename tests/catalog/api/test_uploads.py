@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from catalog import storage
 from catalog.models import Image, IntakeLine
 from tests.cast import Cast, assert_problem
-from tests.drawn import SVG, image_file, png_claiming
+from tests.drawn import BAD_FILES, image_file
 
 pytestmark = pytest.mark.django_db
 IMAGES = "/api/v1/images/"
@@ -62,17 +62,7 @@ def test_the_same_file_again_is_answered_with_the_one_that_is_here(cast: Cast) -
     assert Image.objects.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "status", "code"),
-    [
-        ("empty.jpg", b"", 422, "empty-file"),
-        ("text.jpg", b"Dear Sir or Madam, this is no image.", 415, "not-an-image"),
-        ("drawing.svg", SVG, 415, "format-not-supported"),
-        ("photo.png", image_file(kind="JPEG"), 415, "format-mismatch"),
-        ("cut.jpg", image_file(size=(400, 300))[:900], 422, "truncated-image"),
-        ("huge.png", png_claiming(60_000, 60_000), 422, "too-many-pixels"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "status", "code"), BAD_FILES)
 def test_a_refused_file_is_answered_with_the_reason_and_its_line(
     cast: Cast, name: str, content: bytes, status: int, code: str
 ) -> None:

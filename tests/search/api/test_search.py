@@ -15,7 +15,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from catalog.models import Collection, EmbeddingModel, Image, IntakeJob, Person
 from tests.cast import PEOPLE, Cast, assert_problem, make_image
-from tests.drawn import SVG, image_file, png_claiming
+from tests.drawn import BAD_FILES, png_claiming
 from tests.library import files_in, put_image, ready, squares
 
 pytestmark = pytest.mark.django_db
@@ -224,17 +224,7 @@ def test_a_search_costs_the_same_for_one_result_and_for_many(shop: Collection, d
 # --- What bad input gets ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "status", "code"),
-    [
-        ("empty.jpg", b"", 422, "empty-file"),
-        ("text.jpg", b"Dear Sir or Madam, this is no image.", 415, "not-an-image"),
-        ("drawing.svg", SVG, 415, "format-not-supported"),
-        ("photo.png", image_file(kind="JPEG"), 415, "format-mismatch"),
-        ("cut.jpg", image_file(size=(400, 300))[:900], 422, "truncated-image"),
-        ("huge.png", png_claiming(60_000, 60_000), 422, "too-many-pixels"),
-    ],
-)
+@pytest.mark.parametrize(("name", "data", "status", "code"), BAD_FILES)
 def test_a_file_that_cannot_be_searched_with(shop: Collection, name: str, data: bytes, status: int, code: str) -> None:
     assert_problem(post_file(data, name), status, code)
 

@@ -15,6 +15,11 @@ class StorageUnavailable(CatalogError):
     """A file cannot be written (a full disk, a read-only folder; nothing of it was kept) or read."""
 
     code = "storage-unavailable"
+    full = "disk-full"  # the code of that one cause
+
+    def __init__(self, message: str, code: str = code) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class NoServingModel(CatalogError):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
-from uuid import UUID
 
 from django.conf import settings
 
 from catalog.database import retry_while_away
+from catalog.exceptions import StorageUnavailable
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
-from catalog.uploads import ImageFacts, clean, nudge, receive
+from catalog.uploads import Arrival, ImageFacts, clean, receive_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +52,51 @@ def import_folder(plan: FolderImport, on_line: Callable[[IntakeLine], None]) -> 
     """Put every file of the folder into the collection; ``on_line`` hears of each one as it goes.
 
     Importing again adds nothing: files that are here are duplicates. A database that is away is waited for a while.
-    The workers are told of each batch, not of each image: a nudge makes them process all that waits.
     Raises StorageUnavailable where files cannot be kept; what is stored stays, and another run goes on from there.
     """
     job = IntakeJob.objects.create(collection=plan.collection, source=IntakeJob.Source.FOLDER)
-    stored: list[UUID] = []
-    try:
-        for path in files_in(plan.folder):
-            line = retry_while_away(partial(_import_file, plan, job, path))
-            on_line(line)
-            if line.verdict == IntakeLine.Verdict.STORED and line.image_id:
-                stored.append(line.image_id)
-                if len(stored) % settings.VISEARCH_BATCH == 1:
-                    nudge(line.image_id)
-    finally:
-        for image_id in stored[-1:]:
-            nudge(image_id)
+    for paths in _batches(files_in(plan.folder)):
+        lines = retry_while_away(partial(_import_files, plan, job, paths))
+        for line in lines:
+            if line.verdict != IntakeLine.Verdict.FAILED:
+                on_line(line)
+        failed = [line for line in lines if line.verdict == IntakeLine.Verdict.FAILED]
+        if failed:
+            raise StorageUnavailable(failed[0].reason, failed[0].code)
     return job
 
 
-def _import_file(plan: FolderImport, job: IntakeJob, path: Path) -> IntakeLine:
-    name = str(path.relative_to(plan.folder))
+def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    size = settings.VISEARCH_BATCH
+    return (paths[start : start + size] for start in range(0, len(paths), size))
+
+
+def _import_files(plan: FolderImport, job: IntakeJob, paths: Sequence[Path]) -> list[IntakeLine]:
+    """The lines of these files, in their order; those that cannot be opened come to no door."""
+    lines: dict[Path, IntakeLine] = {}
+    arrivals: dict[Path, Arrival] = {}
+    with ExitStack() as files:
+        for path in paths:
+            name = str(path.relative_to(plan.folder))
+            try:
+                file = _open(path)
+            except OSError as error:
+                reason = f"This cannot be read ({error.strerror}). Change its permissions and import again."
+                lines[path] = _refused(job, name, "unreadable", reason)
+                continue
+            if file is None:
+                reason = "This is not a regular file. Copy the image itself into the folder."
+                lines[path] = _refused(job, name, "not-a-file", reason)
+                continue
+            arrivals[path] = _arrival(plan, path, files.enter_context(file), name)
+        received = receive_many(job, arrivals.values())
+    return [line for _, line in sorted([*lines.items(), *zip(arrivals, received, strict=True)])]
+
+
+def _arrival(plan: FolderImport, path: Path, file: BinaryIO, name: str) -> Arrival:
     folder = clean(path.parent.name if path.parent != plan.folder else plan.folder.resolve().name)[:200]
     facts = ImageFacts(label=folder if plan.label_from_folder else "")
-    try:
-        file = _open(path)
-    except OSError as error:
-        reason = f"This cannot be read ({error.strerror}). Change its permissions and import again."
-        return _refused(job, name, "unreadable", reason)
-    if file is None:
-        return _refused(job, name, "not-a-file", "This is not a regular file. Copy the image itself into the folder.")
-    with file:
-        return receive(job, file, name, facts, person_name=folder if plan.person_from_folder else "", nudged=False)
+    return Arrival(file, name, facts, folder if plan.person_from_folder else "")
 
 
 def _open(path: Path) -> BinaryIO | None:

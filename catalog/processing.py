@@ -49,15 +49,6 @@ def process_batch(first: UUID | None = None) -> int:
     return len(images)
 
 
-def drain(first: UUID | None, seconds: float) -> bool:
-    """Process what waits, ``first`` first, until nothing does or ``seconds`` are over; whether some may still wait."""
-    until = time.monotonic() + seconds
-    while process_batch(first):
-        if time.monotonic() > until:
-            return True
-    return False
-
-
 def _by_pipelines(images: Sequence[Image]) -> dict[tuple[str, ...], list[Image]]:
     groups: dict[tuple[str, ...], list[Image]] = defaultdict(list)
     for image in images:

@@ -88,8 +88,9 @@ def _take_over(region: Region, detector: str, detection: Detection) -> None:
 
 
 def _save(regions: Sequence[Region]) -> None:
-    Region.objects.bulk_create(region for region in regions if region._state.adding)
-    old = [region for region in regions if not region._state.adding]
+    new = [region for region in regions if region._state.adding]
+    old = [region for region in regions if not region._state.adding]  # before the new ones are no longer being added
+    Region.objects.bulk_create(new)
     if old:
         Region.objects.bulk_update(old, ["x", "y", "width", "height", "score", "detector", "landmarks"])
 

@@ -1,4 +1,4 @@
-"""Celery's door to catalog.processing. A message is only a nudge: losing or doubling one is harmless."""
+"""Celery's door to processing. A message is only a nudge: losing or doubling one is harmless."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.conf import settings
 
-from catalog import claims, deletion, processing, recovery
+from catalog import claims, deletion, lanes, recovery
 
 MAX_NUDGES = 8  # a sweep wakes so many processes at most; each drains the queue by itself
 DRAIN_SECONDS = 30.0  # a task works on for so long, then lets the other queue have its turn
@@ -16,7 +16,7 @@ DRAIN_SECONDS = 30.0  # a task works on for so long, then lets the other queue h
 @shared_task
 def process_images(image_id: str | None = None) -> None:
     """Process waiting images, this one first, until none is left or DRAIN_SECONDS are over."""
-    if processing.drain(UUID(image_id) if image_id else None, DRAIN_SECONDS):
+    if lanes.drain(UUID(image_id) if image_id else None, DRAIN_SECONDS):
         process_images.delay()
 
 

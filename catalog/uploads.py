@@ -1,4 +1,4 @@
-"""Putting images in: one path for every door.
+"""Putting images in: one path for every door, for one file or for several at once.
 
 1. check: size, content, extension, limits, and that the whole file decodes (catalog.vision.decode)
 2. hash: an image that the collection has is a ``duplicate``, with the one already here
@@ -12,15 +12,17 @@ says what to do. A nudge that cannot be sent is made up for by the sweep (catalo
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
+from django.db.models import Case, Value, When
 from kombu.exceptions import OperationalError as BrokerError
 from uuid_utils.compat import uuid7
 
@@ -53,56 +55,78 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """A file that passed step 1 and 2."""
+class Arrival:
+    """A file at the door: seekable, the name it came under, what is known of it.
+
+    ``person_name`` is named on its face once it is processed, should exactly one be found.
+    """
 
     file: BinaryIO
-    header: ImageHeader
-    sha256: str
-    byte_size: int
+    name: str
+    facts: ImageFacts = field(default_factory=ImageFacts)
+    person_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A file that passed step 1, or whose line says why it did not (then there is no header)."""
+
+    arrival: Arrival
+    line: IntakeLine
+    header: ImageHeader | None = None
+    sha256: str = ""
+    byte_size: int = 0
     image_id: UUID = field(default_factory=uuid7)
 
     @property
+    def is_open(self) -> bool:
+        return self.line.verdict == IntakeLine.Verdict.RECEIVING
+
+    @property
     def key(self) -> str:
-        return storage.original_key(self.image_id, self.header.format)
+        return self.line.reserved_key
 
 
 def receive(
-    job: IntakeJob,
-    file: BinaryIO,
-    name: str,
-    facts: ImageFacts | None = None,
-    *,
-    person_name: str = "",
-    nudged: bool = True,
+    job: IntakeJob, file: BinaryIO, name: str, facts: ImageFacts | None = None, *, person_name: str = ""
 ) -> IntakeLine:
-    """Put one file into the job's collection; the line says what became of it. ``file`` must be seekable.
+    """`receive_many` of one file. Raises StorageUnavailable where it could not be kept."""
+    [line] = receive_many(job, [Arrival(file, name, facts or ImageFacts(), person_name)])
+    if line.verdict == IntakeLine.Verdict.FAILED:
+        raise StorageUnavailable(line.reason, line.code)
+    return line
 
-    ``person_name`` is named on its face once it is processed, should exactly one be found. Without ``nudged`` it is the
-    caller who tells the workers: one nudge makes them process all that waits.
 
-    Raises StorageUnavailable where the file could not be kept (its line is ``failed`` with the reason); database errors
-    go up as they are. A refusal is no error: it is the line's verdict.
+def receive_many(job: IntakeJob, arrivals: Iterable[Arrival]) -> list[IntakeLine]:
+    """Put files into the job's collection; the lines, in their order, say what became of each.
+
+    A batch costs few queries and one nudge; all its files are open at once, so it is the caller who keeps it small.
+    A refusal is no error, it is the line's verdict; so is ``failed`` for a file that could not be kept. Database errors
+    go up as they are: what was under way is then finished by the sweep, and sending it again adds nothing twice.
     """
-    name = clean(name)
-    line = IntakeLine(job=job, source=name[:1000], person_name=clean(person_name))
-    try:
-        checked = _check(file, name)
-        twin = Image.objects.filter(collection=job.collection_id, sha256=checked.sha256).first()
-        if twin is not None:
-            return _duplicate(line, twin)
-        decode(file, checked.header)  # to the last byte: what is cut off is refused here, not found out later
-    except ImageRefused as refusal:
-        line.verdict, line.code, line.reason = IntakeLine.Verdict.REFUSED, refusal.code, str(refusal)
-        line.save()
-        return line
-    line.reserved_key = checked.key
-    line.save()
-    _store_file(line, checked)
-    stored = _store_row(line, checked, facts or ImageFacts(), name)
-    if nudged and stored.verdict == IntakeLine.Verdict.STORED:
-        transaction.on_commit(lambda: nudge(checked.image_id))
-    return stored
+    batch = [_check(job, arrival) for arrival in arrivals]
+    firsts = {each.sha256: each for each in reversed(batch) if each.is_open}
+    at_once = [each for each in batch if not each.is_open or firsts[each.sha256] is each]
+    _receive(job, at_once)
+    for again in batch:  # the same file twice in one batch: the second finds the first stored
+        if not any(each is again for each in at_once):
+            _receive(job, [again])
+    return [each.line for each in batch]
+
+
+def _receive(job: IntakeJob, batch: Sequence[_Checked]) -> None:
+    """Steps 1 (decoding) to 5 for files that differ from each other."""
+    twins = _twins(job, [each.sha256 for each in batch if each.is_open])
+    for each in batch:
+        if each.sha256 in twins:
+            _set_duplicate(each.line, twins[each.sha256])
+        elif each.is_open:
+            _decode_whole(each)
+    IntakeLine.objects.bulk_create([each.line for each in batch])
+    _process_failed_again(twins.values())
+    stored = [each for each in batch if each.is_open and _store_file(each)]
+    if stored:
+        _store_rows(job, stored)
 
 
 def clean(name: str) -> str:
@@ -110,77 +134,142 @@ def clean(name: str) -> str:
     return name.replace("\x00", "").encode(errors="replace").decode()
 
 
-def _check(file: BinaryIO, name: str) -> _Checked:
-    header = read_header(file, name, registry.limits())
-    byte_size = file.seek(0, 2)
-    return _Checked(file, header, storage.sha256_of(file), byte_size)
-
-
-def _store_file(line: IntakeLine, checked: _Checked) -> None:
+def _check(job: IntakeJob, arrival: Arrival) -> _Checked:
+    """All that can be known before pixels are decoded."""
+    name = clean(arrival.name)
+    line = IntakeLine(job=job, source=name[:1000], person_name=clean(arrival.person_name))
     try:
-        storage.save_original(checked.key, checked.file)
-    except OSError as error:
-        message = (
-            f"The file could not be stored ({error.strerror or type(error).__name__}). Nothing of it was kept. "
-            "Free space or make the media folder writable, then send it again."
-        )
-        line.verdict, line.code, line.reason = IntakeLine.Verdict.FAILED, StorageUnavailable.code, message
-        line.save()
-        raise StorageUnavailable(message) from error
+        header = read_header(arrival.file, name, registry.limits())
+    except ImageRefused as refusal:
+        _refuse(line, refusal)
+        return _Checked(arrival, line)
+    byte_size = arrival.file.seek(0, 2)
+    checked = _Checked(arrival, line, header, storage.sha256_of(arrival.file), byte_size)
+    line.reserved_key = storage.original_key(checked.image_id, header.format)
+    return checked
 
 
-def _store_row(line: IntakeLine, checked: _Checked, facts: ImageFacts, name: str) -> IntakeLine:
-    """Step 5. Where it surely did not take place the file goes again; after other errors the sweep finds out."""
+def _decode_whole(checked: _Checked) -> None:
+    """To the last byte: what is cut off is refused here, not found out later."""
+    assert checked.header is not None
     try:
-        with transaction.atomic():
-            image = _insert(line.job, checked, facts, name)
-            _finish(line, IntakeLine.Verdict.STORED, image)
-    except StorageUnavailable:
-        storage.originals().delete(checked.key)
-        raise
-    except IntegrityError:
-        storage.originals().delete(checked.key)
-        twin = Image.objects.filter(collection=line.job.collection_id, sha256=checked.sha256).first()
-        if twin is None:
-            raise
-        return _duplicate(line, twin)  # somebody else stored the same file in this moment
-    return line
+        decode(checked.arrival.file, checked.header)
+    except ImageRefused as refusal:
+        _refuse(checked.line, refusal)
 
 
-def _insert(job: IntakeJob, checked: _Checked, facts: ImageFacts, name: str) -> Image:
-    image = Image.objects.create(
-        id=checked.image_id,
-        collection_id=job.collection_id,
-        sha256=checked.sha256,
-        format=checked.header.format,
-        width=checked.header.width,
-        height=checked.header.height,
-        byte_size=checked.byte_size,
-        taken_at=_parse_taken_at(checked.header.taken_at),
-        original_name=PurePath(name).name[:255],
-        **facts.columns(),
-    )
-    if facts.tags:
-        image.tags.add(*facts.tags)
-    return image
+def _refuse(line: IntakeLine, refusal: ImageRefused) -> None:
+    line.verdict, line.code, line.reason = IntakeLine.Verdict.REFUSED, refusal.code, str(refusal)
+    line.reserved_key = ""
 
 
-def _finish(line: IntakeLine, verdict: IntakeLine.Verdict, image: Image) -> None:
-    """Give the line its verdict, unless the sweep has given it up meanwhile (then nothing must be stored)."""
-    mine = IntakeLine.objects.filter(pk=line.pk, verdict=IntakeLine.Verdict.RECEIVING)
-    if not mine.update(verdict=verdict, image=image):
-        raise StorageUnavailable("Storing took longer than the lease and was given up. Send the file again.")
-    line.verdict, line.image = verdict, image
+def _twins(job: IntakeJob, digests: Sequence[str]) -> dict[str, Image]:
+    """Images that the job's collection already has, by sha256."""
+    if not digests:
+        return {}
+    return {twin.sha256: twin for twin in Image.objects.filter(collection=job.collection_id, sha256__in=digests)}
 
 
-def _duplicate(line: IntakeLine, twin: Image) -> IntakeLine:
+def _set_duplicate(line: IntakeLine, twin: Image) -> None:
     line.verdict, line.image, line.reserved_key = IntakeLine.Verdict.DUPLICATE, twin, ""
     line.reason = "This collection already has the very same file."
     if twin.status == Image.Status.FAILED:
         line.reason += " It had failed and is processed again."
-        process_again([twin.pk])
-    line.save()
-    return line
+
+
+def _process_failed_again(twins: Iterable[Image]) -> None:
+    failed = [twin.pk for twin in twins if twin.status == Image.Status.FAILED]
+    if failed:
+        process_again(failed)
+
+
+def _store_file(checked: _Checked) -> bool:
+    """Step 4; False where the file could not be kept, then the line says so."""
+    try:
+        storage.save_original(checked.key, checked.arrival.file)
+    except OSError as error:
+        line = checked.line
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        line.verdict = IntakeLine.Verdict.FAILED
+        line.code = StorageUnavailable.full if full else StorageUnavailable.code
+        line.reason = (
+            f"The file could not be stored ({error.strerror or type(error).__name__}). Nothing of it was kept. "
+            "Free space or make the media folder writable, then send it again."
+        )
+        line.save()
+        return False
+    return True
+
+
+def _store_rows(job: IntakeJob, batch: Sequence[_Checked]) -> None:
+    """Step 5 for all at once; where that did not take place one by one, so that only the file concerned is lost.
+
+    Where a row surely was not stored its file goes again; after other errors the sweep finds out.
+    """
+    try:
+        with transaction.atomic():
+            _insert(job, batch)
+            _finish(batch)
+    except (IntegrityError, _GivenUp) as error:
+        if len(batch) > 1:
+            for each in batch:
+                _store_rows(job, [each])
+        else:
+            storage.originals().delete(batch[0].key)
+            _explain(job, batch[0], error)
+        return
+    for each in batch:
+        each.line.verdict, each.line.image_id = IntakeLine.Verdict.STORED, each.image_id
+    transaction.on_commit(lambda: nudge(batch[0].image_id))  # one makes the workers process all that waits
+
+
+class _GivenUp(Exception):
+    """Storing took longer than the lease, and the sweep has given the line up: then nothing must be stored."""
+
+
+def _insert(job: IntakeJob, batch: Sequence[_Checked]) -> None:
+    images = Image.objects.bulk_create(_row(job, each, each.header) for each in batch if each.header)
+    for image, each in zip(images, batch, strict=True):
+        if each.arrival.facts.tags:
+            image.tags.add(*each.arrival.facts.tags)
+
+
+def _row(job: IntakeJob, checked: _Checked, header: ImageHeader) -> Image:
+    return Image(
+        id=checked.image_id,
+        collection_id=job.collection_id,
+        sha256=checked.sha256,
+        format=header.format,
+        width=header.width,
+        height=header.height,
+        byte_size=checked.byte_size,
+        taken_at=_parse_taken_at(header.taken_at),
+        original_name=PurePath(clean(checked.arrival.name)).name[:255],
+        **checked.arrival.facts.columns(),
+    )
+
+
+def _finish(batch: Sequence[_Checked]) -> None:
+    """Give the lines their verdict. Raises _GivenUp where one is no longer ours."""
+    mine = IntakeLine.objects.filter(pk__in=[each.line.pk for each in batch], verdict=IntakeLine.Verdict.RECEIVING)
+    whens = [When(pk=each.line.pk, then=Value(each.image_id)) for each in batch]
+    image = Case(*whens, output_field=models.UUIDField())
+    if mine.update(verdict=IntakeLine.Verdict.STORED, image=image) < len(batch):
+        raise _GivenUp
+
+
+def _explain(job: IntakeJob, checked: _Checked, error: IntegrityError | _GivenUp) -> None:
+    """What the line of a file without a row has to say. Raises IntegrityError where nothing explains it."""
+    if isinstance(error, _GivenUp):
+        checked.line.verdict, checked.line.code = IntakeLine.Verdict.FAILED, StorageUnavailable.code
+        checked.line.reason = "Storing took longer than the lease and was given up. Send the file again."
+        return  # its row says so already, by the sweep, or is gone with its collection
+    twin = _twins(job, [checked.sha256]).get(checked.sha256)
+    if twin is None:
+        raise error
+    _set_duplicate(checked.line, twin)  # somebody else stored the same file in this moment
+    checked.line.save()
+    _process_failed_again([twin])
 
 
 def _parse_taken_at(text: str | None) -> datetime | None:

@@ -33,10 +33,11 @@ def keep_django_logging(**_: object) -> None:
 
 @celeryd_init.connect
 def share_cores(options: dict[str, Any] | None = None, **_: object) -> None:
-    """Worker processes together use no more threads than they have cores, unless VISEARCH_THREADS says otherwise."""
+    """Worker processes together keep each core busy with one lane of one thread, unless settings say otherwise."""
     cores = usable_cores()
     processes = int((options or {}).get("concurrency") or cores)
-    settings.VISEARCH_THREADS = settings.VISEARCH_THREADS or max(1, cores // processes)
+    settings.VISEARCH_THREADS = settings.VISEARCH_THREADS or 1
+    settings.VISEARCH_LANES = settings.VISEARCH_LANES or max(1, cores // processes // settings.VISEARCH_THREADS)
 
 
 @worker_process_init.connect

@@ -5,7 +5,6 @@ docs/api.md explains the codes to clients; a test compares the two.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -186,8 +185,7 @@ def _(error: SearchError) -> Problem:
 
 @describe.register
 def _(error: StorageUnavailable) -> Problem:
-    full = getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return Problem("disk-full" if full else error.code, str(error), headers={"Retry-After": str(LATER)})
+    return Problem(error.code, str(error), headers={"Retry-After": str(LATER)})
 
 
 @describe.register

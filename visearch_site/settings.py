@@ -262,6 +262,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
 }
 VISEARCH_LEASE_SECONDS = env.int("VISEARCH_LEASE_SECONDS", default=120)
 VISEARCH_BATCH = env.int("VISEARCH_BATCH", default=16)
+VISEARCH_LANES = env.int("VISEARCH_LANES", default=0)  # batches at once in a worker process; 0: as its cores allow
 VISEARCH_MAX_ATTEMPTS = 3
 
 # --- API --------------------------------------------------------------------------------------------------------------

@@ -168,9 +168,9 @@ def test_a_full_disk_ends_the_import_and_another_run_goes_on(folder: Path, small
     fill(folder, a_jpg=image_file(), b_jpg=photo(), c_png=RED)
     with pytest.raises(CommandError, match=r"No space left.*Run this command again"):
         run(folder)
-    assert lines() == {"a.jpg": ("stored", ""), "b.jpg": ("failed", "storage-unavailable")}
+    assert lines() == {"a.jpg": ("stored", ""), "b.jpg": ("failed", "disk-full"), "c.png": ("stored", "")}
     fill(folder, b_jpg=image_file((9, 9, 9)))
-    assert "2 stored, 1 duplicate" in run(folder)
+    assert "1 stored, 2 duplicate" in run(folder)
 
 
 # --- What may not be read ---------------------------------------------------------------------------------------------

@@ -14,12 +14,15 @@ from threading import Barrier
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from catalog import storage
 from catalog.exceptions import StorageUnavailable
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
 from catalog.tasks import sweep
-from catalog.uploads import ImageFacts, process_again, receive
+from catalog.uploads import Arrival, ImageFacts, process_again, receive, receive_many
 from tests.drawn import SVG, image_file, photo, png_claiming, turned_photo
 from tests.library import InThread, files_in, put, put_image, run_python
 from tests.library_fixtures import use_media
@@ -174,8 +177,6 @@ def test_the_same_file_at_once_is_stored_once(shop: Collection, media: Path, tim
 def test_an_upload_into_a_collection_that_is_deleted_meanwhile_leaves_no_file(
     shop: Collection, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from catalog import storage
-
     save = storage.save_original
 
     def save_then_lose_the_collection(key: str, file: io.BytesIO) -> None:
@@ -186,6 +187,85 @@ def test_an_upload_into_a_collection_that_is_deleted_meanwhile_leaves_no_file(
     with pytest.raises(StorageUnavailable):
         put(shop, image_file(), "a.jpg")
     assert files_in(media) == []
+
+
+# --- Several at once --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(shop: Collection) -> IntakeJob:
+    return IntakeJob.objects.create(collection=shop, source=IntakeJob.Source.FOLDER)
+
+
+def arrival(data: bytes, name: str = "a.jpg") -> Arrival:
+    return Arrival(io.BytesIO(data), name)
+
+
+def test_a_batch_costs_the_same_for_two_files_and_for_many(job: IntakeJob, media: Path) -> None:
+    """Twins, lines, then in one transaction images and verdicts."""
+    for count in (2, 9):
+        files = [image_file((count, 20 * number, 0)) for number in range(count)]
+        with CaptureQueriesContext(connection) as captured:
+            verdicts = [line.verdict for line in receive_many(job, [arrival(data) for data in files])]
+        assert verdicts == ["stored"] * count
+        assert len([query for query in captured if "SAVEPOINT" not in query["sql"]]) == 4
+
+
+def test_a_batch_keeps_its_order_whatever_becomes_of_each(job: IntakeJob, media: Path) -> None:
+    here = receive(job, io.BytesIO(photo()), "here.jpg").image
+    twice = image_file((7, 7, 7))
+    batch = [twice, b"a text", photo(), twice, photo()[:-500], image_file((8, 8, 8)), twice]
+    lines = receive_many(job, [arrival(data) for data in batch])
+    assert [line.verdict for line in lines] == [
+        "stored",
+        "refused",
+        "duplicate",
+        "duplicate",
+        "refused",
+        "stored",
+        "duplicate",
+    ]
+    assert lines[2].image == here
+    assert lines[3].image == lines[6].image == Image.objects.get(pk=lines[0].image_id)
+    assert [line.code for line in lines] == ["", "not-an-image", "", "", "truncated-image", "", ""]
+    kept = {line.pk: (line.verdict, line.code, line.image_id) for line in job.lines.exclude(source="here.jpg")}
+    assert kept == {line.pk: (line.verdict, line.code, line.image_id) for line in lines}
+    assert len(files_in(media)) == Image.objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_a_batch_that_somebody_else_stores_meanwhile_is_a_duplicate(
+    job: IntakeJob, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [image_file((80 * number, 0, 0)) for number in range(3)]
+    save = storage.save_original
+
+    def save_behind_another(key: str, file: io.BytesIO) -> None:
+        monkeypatch.setattr(storage, "save_original", save)
+        receive(job, io.BytesIO(files[1]), "theirs.jpg")
+        save(key, file)
+
+    monkeypatch.setattr(storage, "save_original", save_behind_another)
+    lines = receive_many(job, [arrival(data) for data in files])
+    assert [line.verdict for line in lines] == ["stored", "duplicate", "stored"]
+    assert len(files_in(media)) == Image.objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_a_batch_that_the_sweep_gave_up_costs_the_others_nothing(
+    job: IntakeJob, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = storage.save_original
+
+    def save_and_lose_the_second(key: str, file: io.BytesIO) -> None:
+        save(key, file)
+        IntakeLine.objects.filter(source="1.jpg").update(verdict="failed", reason="given up")
+
+    monkeypatch.setattr(storage, "save_original", save_and_lose_the_second)
+    lines = receive_many(job, [arrival(image_file((80 * number, 0, 0)), f"{number}.jpg") for number in range(3)])
+    assert [line.verdict for line in lines] == ["stored", "failed", "stored"]
+    assert "Send the file again" in lines[1].reason
+    assert len(files_in(media)) == Image.objects.count() == 2
 
 
 # --- Disks ------------------------------------------------------------------------------------------------------------
@@ -205,8 +285,8 @@ def small_disk(settings: Settings) -> Iterator[Path]:
     folder.rmdir()
 
 
-def assert_not_kept(line: IntakeLine, media: Path) -> None:
-    assert (line.verdict, line.code, line.image) == ("failed", "storage-unavailable", None)
+def assert_not_kept(line: IntakeLine, media: Path, code: str = "storage-unavailable") -> None:
+    assert (line.verdict, line.code, line.image) == ("failed", code, None)
     assert "send it again" in line.reason
     assert not Image.objects.exists()
     assert files_in(media) == []
@@ -215,7 +295,7 @@ def assert_not_kept(line: IntakeLine, media: Path) -> None:
 def test_a_full_disk(shop: Collection, small_disk: Path) -> None:
     with pytest.raises(StorageUnavailable, match=r"No space left on device.*send it again"):
         put(shop, photo(), "a.jpg")
-    assert_not_kept(IntakeLine.objects.get(), small_disk)
+    assert_not_kept(IntakeLine.objects.get(), small_disk, code="disk-full")
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert put(shop, photo(), "a.jpg").verdict == "stored"
     assert len(files_in(small_disk)) == 1

@@ -1,7 +1,7 @@
 """Several batches at once in one worker process: each lane is a thread that claims, extracts and stores by itself.
 
 A lane alone leaves a core idle while it writes rows and waits for the disk, and networks this small gain little from a
-second thread. So a worker process runs as many lanes as it has cores, each network on one thread (benchmarks/ingest.py).
+second thread. So a worker process runs as many lanes as it has cores, each network on one thread.
 """
 
 from __future__ import annotations

@@ -172,11 +172,18 @@ class DoomedFiles(models.Model):
 
 
 class Person(models.Model):
-    """Somebody whose faces were named. Named on a region, never on an image."""
+    """Somebody whose faces were named. Named on a region, never on an image.
+
+    A person who was merged into another keeps row and name, without faces, so that the merge can be undone and the old
+    name leads to the other one. Who goes for good takes those merged into them along.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200, unique=True)
     notes = models.TextField(blank=True)
+    merged_into = models.ForeignKey(
+        "self", null=True, blank=True, editable=False, on_delete=models.CASCADE, related_name="merged"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PersonQuerySet.as_manager()
@@ -184,9 +191,20 @@ class Person(models.Model):
     class Meta:
         ordering = ["name"]
         verbose_name_plural = "people"
+        constraints = [
+            models.CheckConstraint(condition=~Q(merged_into=F("id")), name="nobody_is_merged_into_themselves"),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    def current(self) -> Person:
+        """This person, or whom they were merged into, and on from there."""
+        person, seen = self, {self.pk}
+        while person.merged_into is not None and person.merged_into.pk not in seen:
+            person = person.merged_into
+            seen.add(person.pk)
+        return person
 
 
 class Region(models.Model):
@@ -221,6 +239,46 @@ class Region(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pipeline} {self.x:.0f},{self.y:.0f} {self.width:.0f}x{self.height:.0f}"
+
+
+class FaceRejection(models.Model):
+    """Somebody said: this face is not this person. Nothing that names or suggests by itself may say so again."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="rejections")
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="rejections")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["region", "person"], name="a_face_is_rejected_once")]
+
+    def __str__(self) -> str:
+        return f"not {self.person_id}: {self.region_id}"
+
+
+class PersonMerge(models.Model):
+    """Two people became one. ``regions`` are the keys of the faces that moved, so that it can be undone."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kept = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="merges")
+    gone = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="merges_away")
+    regions = models.JSONField(default=list)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    undone_at = models.DateTimeField(null=True, blank=True)
+    undone_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.gone} into {self.kept}"
 
 
 class EmbeddingModel(models.Model):

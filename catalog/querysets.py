@@ -111,15 +111,53 @@ class RegionQuerySet(models.QuerySet["rows.Region"]):
         """Regions of visible images; faces only where this user may search faces."""
         if user.is_superuser:
             return self
-        images = ImageQuerySet(self.model._meta.get_field("image").related_model).visible_to(user)
+        images = self._images().visible_to(user)
         searchable = images._collections().face_searchable_by(user)
         return self.filter(Q(image__in=images) & (~Q(pipeline="face") | Q(image__collection__in=searchable)))
 
-
-class PersonQuerySet(models.QuerySet["rows.Person"]):
-    def visible_to(self, user: Viewer) -> Self:
-        """People with a face that this user may see; a person nobody was named as is for superusers only."""
+    def shown_to(self, user: Viewer) -> Self:
+        """Regions that this user may see; dismissed ones are for those who could take it back."""
         if user.is_superuser:
             return self
-        regions = RegionQuerySet(self.model.regions.rel.related_model).visible_to(user)
-        return self.filter(pk__in=regions.filter(person__isnull=False, dismissed=False).values("person"))
+        edited = self._images()._collections().editable_by(user)
+        return self.visible_to(user).filter(Q(dismissed=False) | Q(image__collection__in=edited))
+
+    def editable_by(self, user: Viewer) -> Self:
+        if user.is_superuser:
+            return self
+        return self.filter(image__in=self._images().editable_by(user))
+
+    def _images(self) -> ImageQuerySet:
+        return ImageQuerySet(self.model._meta.get_field("image").related_model)
+
+
+class PersonQuerySet(models.QuerySet["rows.Person"]):
+    """Who was merged into somebody else is left out of all that offers people."""
+
+    def visible_to(self, user: Viewer) -> Self:
+        """People with a face that this user may see; a person nobody was named as is for superusers only."""
+        standing = self.filter(merged_into=None)
+        if user.is_superuser:
+            return standing
+        regions = self._regions().visible_to(user)
+        return standing.filter(pk__in=regions.filter(person__isnull=False, dismissed=False).values("person"))
+
+    def named_in_collections_of(self, user: Viewer) -> Self:
+        """People with a face in a collection that this user edits; superusers see all."""
+        standing = self.filter(merged_into=None)
+        if user.is_superuser:
+            return standing
+        return standing.filter(pk__in=self._regions().editable_by(user).filter(person__isnull=False).values("person"))
+
+    def editable_by(self, user: Viewer) -> Self:
+        """People all of whose faces are in collections that this user edits: nobody renames for another side."""
+        standing = self.filter(merged_into=None)
+        if user.is_superuser:
+            return standing
+        regions = self._regions()
+        named = regions.filter(person__isnull=False)
+        elsewhere = named.exclude(pk__in=regions.editable_by(user).values("pk"))
+        return self.named_in_collections_of(user).exclude(pk__in=elsewhere.values("person"))
+
+    def _regions(self) -> RegionQuerySet:
+        return RegionQuerySet(self.model.regions.rel.related_model)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from catalog.models import EmbeddingModel, Image, IntakeLine, Person, Region
+from catalog.models import EmbeddingModel, Image, IntakeLine, Region
+from catalog.naming import person_named, rejected_people
 from catalog.vision.types import Box, Detection, ExtractedRegion
 
 FACE = "face"
@@ -96,10 +97,15 @@ def _save(regions: Sequence[Region]) -> None:
 
 
 def name_only_faces(images: Sequence[UUID]) -> None:
-    """Name the person that an image's intake asked for, where it has exactly one face and nobody named it yet."""
+    """Name the person that an image's intake asked for, where it has exactly one face and nobody named it yet.
+
+    Not where somebody said that this face is not this person.
+    """
     asked = IntakeLine.objects.filter(image__in=images).exclude(person_name="")
     for image, name in asked.order_by("id").values_list("image", "person_name"):
         faces = list(Region.objects.filter(image=image, pipeline=FACE, dismissed=False)[:2])
         if len(faces) == 1 and faces[0].person_id is None:
-            faces[0].person = Person.objects.get_or_create(name=name)[0]
-            faces[0].save(update_fields=["person"])
+            person = person_named(name)
+            if person.pk not in rejected_people(faces[0]):
+                faces[0].person = person
+                faces[0].save(update_fields=["person"])

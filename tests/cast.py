@@ -66,7 +66,7 @@ def _member(name: str, group: Group) -> User:
 
 
 def make_cast() -> Cast:
-    editors, viewers, others = (Group.objects.create(name=name) for name in ("editors", "viewers", "others"))
+    editors, viewers, others = (Group.objects.get_or_create(name=name)[0] for name in ("editors", "viewers", "others"))
     both = ["face", "image"]
     private = Collection.objects.create(name="private", pipelines=both)
     public = Collection.objects.create(name="public", pipelines=both, is_public=True)

@@ -9,13 +9,12 @@ from rest_framework.validators import UniqueValidator
 from taggit.models import TagBase
 
 from catalog.api.fields import BoxSerializer, OneOrManyField, ReferenceSerializer, RenditionsField, StrictSerializer
+from catalog.curation.errors import NAME_TAKEN
+from catalog.curation.people import NAME_LENGTH
 from catalog.models import Collection, Image, IntakeLine, Person, Region
 from catalog.uploads import ImageFacts
 
 MAX_TAGS = 50
-NAME_LENGTH = 200
-# Of every name that is taken, so that nobody learns whether it is taken where they may not look.
-NAME_TAKEN = "This name cannot be used here. Choose another, or ask an administrator."
 
 
 class CollectionSerializer(serializers.ModelSerializer[Collection]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Model, Prefetch, Q, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
@@ -25,7 +26,6 @@ from catalog.api.lookups import by_id_or_name, check_may_edit, shown_regions
 from catalog.api.pagination import IdCursorPagination
 from catalog.api.schema import problems
 from catalog.api.serializers import (
-    NAME_TAKEN,
     CollectionSerializer,
     ImageDetailSerializer,
     ImageSerializer,
@@ -36,8 +36,9 @@ from catalog.api.serializers import (
     RegionSerializer,
     UploadForm,
 )
+from catalog.curation import faces, images, people
+from catalog.curation.errors import BadName, CurationError, Gone, NameTaken, NotAFace
 from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person, Region
-from catalog.querysets import Viewer
 
 Row = TypeVar("Row", bound=Model)
 UUID_PATTERN = "[0-9a-fA-F-]{32,36}"
@@ -126,7 +127,7 @@ class ImageViewSet(ReadViewSet[Image]):
     def destroy(self, request: Request, pk: str) -> Response:
         image = self.get_object()
         check_may_edit(request.user, image.collection_id)
-        image.delete()
+        images.delete(Image.objects.filter(pk=image.pk), _user_of(request))
         return Response(status=204)
 
 
@@ -188,35 +189,41 @@ class RegionViewSet(ReadViewSet[Region]):
         check_may_edit(request.user, region.image.collection_id)
         form = RegionForm(data=body_of(request))
         form.is_valid(raise_exception=True)
-        _wait_for_processing(region)
-        changes = self._changes(region, form.validated_data)
-        if changes and not Region.objects.filter(pk=region.pk).update(**changes):
-            raise NotFound
+        try:
+            self._apply(region, form.validated_data)
+        except Gone as error:
+            raise NotFound(str(error)) from error
         return Response(self.get_serializer(self.get_object()).data)
 
-    def _changes(self, region: Region, said: dict[str, Any]) -> dict[str, Any]:
-        changes = dict(said)
-        name = changes.pop("person_name", None)
-        if name is not None:
-            changes["person"] = _person_named(name, self.request.user)
-        elif changes.get("person") is not None:
-            changes["person"] = by_id_or_name(Person.objects.visible_to(self.request.user), str(changes["person"]))
-        if changes.get("person") is not None and region.pipeline != "face":
-            raise ValidationError({"person": ["Only faces can be named, and this is a region of the whole image."]})
-        return changes
+    def _apply(self, region: Region, said: dict[str, Any]) -> None:
+        user = _user_of(self.request)
+        if "person_name" in said:
+            _name(region, said["person_name"], user)
+        elif said.get("person") is not None:
+            _name(region, by_id_or_name(Person.objects.visible_to(user), str(said["person"])), user)
+        elif "person" in said:
+            faces.unname_face(region, user)
+        if "dismissed" in said:
+            (faces.dismiss_region if said["dismissed"] else faces.restore_region)(region, user)
 
 
-def _person_named(name: str, user: Viewer) -> Person:
-    """The person of this name, made when new. Raises ValidationError where they are named only on faces not shown."""
-    person, made = Person.objects.get_or_create(name=name)
-    if not made and person.regions.exists() and not shown_regions(user).filter(person=person).exists():
-        raise ValidationError({"person_name": [NAME_TAKEN]})
-    return person
+def _name(region: Region, name: str | Person, user: User) -> None:
+    """Raises ValidationError for what is no face, no name, or the name of somebody whose faces may not be seen."""
+    try:
+        if isinstance(name, str):
+            name = people.cleaned_name(name)
+            people.check_may_use_name(name, user)
+        faces.name_face(region, name, user)
+    except (NameTaken, BadName) as error:
+        raise ValidationError({"person_name": [str(error)]}) from error
+    except NotAFace as error:
+        raise ValidationError({"person": [str(error)]}) from error
 
 
-def _wait_for_processing(region: Region) -> None:
-    """Whoever updates the regions of an image locks its row first (catalog.processing), and would write over ours."""
-    list(Image.objects.select_for_update().filter(pk=region.image_id).values_list("pk"))
+def _user_of(request: Request) -> User:
+    """Of requests that have passed check_may_edit: nobody else edits."""
+    assert isinstance(request.user, User)
+    return request.user
 
 
 @extend_schema_view(
@@ -243,11 +250,12 @@ class PersonViewSet(ReadViewSet[Person]):
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         person = self.get_object()
-        elsewhere = Region.objects.filter(person=person).exclude(image__in=Image.objects.editable_by(request.user))
-        if elsewhere.exists():
+        if not Person.objects.editable_by(request.user).filter(pk=person.pk).exists():
             raise PermissionDenied("This person is named in a collection that you do not edit. Ask its editors.")
         form = PersonForm(person, data=body_of(request))
         form.is_valid(raise_exception=True)
-        person.name = form.validated_data["name"]
-        person.save(update_fields=["name"])
+        try:
+            person = people.rename_person(person, form.validated_data["name"], _user_of(request))
+        except CurationError as error:
+            raise ValidationError({"name": [str(error)]}) from error
         return Response(self.get_serializer(person).data)

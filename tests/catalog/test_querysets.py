@@ -121,3 +121,19 @@ def test_two_ways_to_see_a_thing_show_it_once(cast: Cast) -> None:
     assert Image.objects.visible_to(user).count() == 1
     assert Region.objects.visible_to(user).count() == 1
     assert Person.objects.visible_to(user).count() == 1
+
+
+def test_people_are_edited_by_whoever_edits_all_that_they_are_named_in(cast: Cast) -> None:
+    mine, shared, theirs, merged = (Person.objects.create(name=name) for name in ("mine", "shared", "theirs", "merged"))
+    for person, collection in (
+        (mine, cast.private),
+        (shared, cast.private),
+        (shared, cast.foreign),
+        (theirs, cast.foreign),
+    ):
+        make_face(make_image(collection), person)
+    Person.objects.filter(pk=merged.pk).update(merged_into=mine)
+    assert set(Person.objects.named_in_collections_of(cast.editor)) == {mine, shared}
+    assert set(Person.objects.editable_by(cast.editor)) == {mine}
+    assert set(Person.objects.editable_by(cast.superuser)) == {mine, shared, theirs}
+    assert not Person.objects.editable_by(cast.viewer).exists()

@@ -4,9 +4,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import transaction
 
 from catalog.api.serializers import NAME_TAKEN
+from catalog.curation.people import merge_people
 from catalog.models import Image, Person, Region
 from tests.cast import Cast, assert_problem, make_face, make_image
 from tests.library import InThread, wait_until_somebody_waits_for_a_lock
@@ -47,6 +49,37 @@ def test_naming_a_face_makes_the_person_once(cast: Cast) -> None:
         body = client.patch(f"{REGIONS}{face.pk}/", {"person_name": " Ada Lovelace "}).json()
         assert body["person"] == {"id": str(Person.objects.get().pk), "name": "Ada Lovelace"}
     assert [row["name"] for row in client.get(PEOPLE_URL).json()["results"]] == ["Ada Lovelace"]
+
+
+def test_what_clients_change_is_in_the_log(cast: Cast) -> None:
+    face, client = make_face(make_image(cast.private)), cast.client("editor")
+    person = client.patch(f"{REGIONS}{face.pk}/", {"person_name": "Ada"}).json()["person"]["id"]
+    client.patch(f"{PEOPLE_URL}{person}/", {"name": "Ada Lovelace"})
+    client.patch(f"{REGIONS}{face.pk}/", {"dismissed": True})
+    client.delete(f"/api/v1/images/{face.image_id}/")
+    entries = LogEntry.objects.order_by("pk").values_list("user__username", "object_id", "change_message")
+    assert list(entries) == [
+        ("editor", str(face.image_id), "Named the face at 10,20 (30 x 40 px) Ada."),
+        ("editor", person, "Renamed from Ada to Ada Lovelace."),
+        (
+            "editor",
+            str(face.image_id),
+            "Said that the face at 10,20 (30 x 40 px) (named Ada Lovelace) is not a face.",
+        ),
+        ("editor", str(face.image_id), "Deleted from private."),
+    ]
+
+
+def test_who_was_merged_is_gone_and_their_name_names_the_other(cast: Cast) -> None:
+    ada, king = (make_face(make_image(cast.private), Person.objects.create(name=name)) for name in ("Ada", "King"))
+    assert ada.person is not None
+    assert king.person is not None
+    merge_people(ada.person, king.person, cast.editor)
+    client = cast.client("editor")
+    assert [row["name"] for row in client.get(PEOPLE_URL).json()["results"]] == ["Ada"]
+    assert_problem(client.get(f"{PEOPLE_URL}{king.person_id}/"), 404, "not-found")
+    face = make_face(make_image(cast.private))
+    assert client.patch(f"{REGIONS}{face.pk}/", {"person_name": "King"}).json()["person"]["name"] == "Ada"
 
 
 def test_a_face_is_named_by_id_and_unnamed(cast: Cast) -> None:

@@ -1,0 +1,3 @@
+from tests.catalog.api.conftest import cast
+
+__all__ = ["cast"]

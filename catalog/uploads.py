@@ -129,6 +129,14 @@ def _receive(job: IntakeJob, batch: Sequence[_Checked]) -> None:
         _store_rows(job, stored)
 
 
+def refuse(job: IntakeJob, name: str, refusal: ImageRefused) -> IntakeLine:
+    """The line of a file that a door had to refuse before it could read it."""
+    line = IntakeLine(job=job, source=clean(name)[:1000])
+    _refuse(line, refusal)
+    line.save()
+    return line
+
+
 def clean(name: str) -> str:
     """A name from outside as text that Postgres takes: no NUL, no half characters of a name that is not UTF-8."""
     return name.replace("\x00", "").encode(errors="replace").decode()

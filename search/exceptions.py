@@ -31,3 +31,7 @@ class NothingToSearchWith(SearchError):
     """The stored image or region has no vector (yet)."""
 
     code = "not-searchable"
+
+
+class QueryOutdated(Exception):
+    """Another model serves than the one that a kept query's vector comes from (the page alone keeps queries)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -22,6 +23,7 @@ from search.engines.registry import index_for
 from search.engines.types import IndexSpec
 from search.locks import RebuildRunning, builder_lock
 from search.models import IndexGeneration
+from search.progress import Reporter, forget
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +57,14 @@ def _has_drifted(model: EmbeddingModel, manifest: Manifest) -> str | None:
     total = vector_state(model).count
     new = vector_state(model, after_id=manifest.highest_id).count
     dropped = max(0, manifest.count - (total - new))
-    limit = max(settings.VISEARCH_REBUILD_ROWS, settings.VISEARCH_REBUILD_SHARE * manifest.count)
-    if new + dropped < limit:
+    if new + dropped < drift_limit(manifest.count):
         return None
     return f"{new} vectors are new and {dropped} are gone since generation {manifest.generation} of {manifest.count}."
+
+
+def drift_limit(count: int) -> int:
+    """How many new and dropped vectors make it due to rebuild a generation of ``count``."""
+    return int(max(settings.VISEARCH_REBUILD_ROWS, math.ceil(settings.VISEARCH_REBUILD_SHARE * count)))
 
 
 def rebuild_due_indexes() -> None:
@@ -68,11 +74,28 @@ def rebuild_due_indexes() -> None:
             reason = needs_rebuild(model)
             if reason is not None and not _failed_lately(model):
                 logger.info("building the index of %s: %s", model, reason)
-                rebuild_index(model)
+                _rebuild_watched(model)
         except RebuildRunning as error:
             logger.info("%s", error)
         except Exception:
             logger.exception("the index of %s (%s) could not be built", model, model.pipeline)
+
+
+def rebuild_on_request(model_id: str) -> None:
+    """Build the index of this model, if it still serves. What goes wrong is in the record of the build."""
+    for model in EmbeddingModel.objects.filter(pk=model_id, state=EmbeddingModel.State.SERVING):
+        try:
+            _rebuild_watched(model)
+        except RebuildRunning as error:
+            logger.info("%s", error)
+
+
+def _rebuild_watched(model: EmbeddingModel) -> None:
+    """Build, and let everybody see how far it is. Another builder whose report is forgotten makes it anew."""
+    try:
+        rebuild_index(model, Reporter(model))
+    finally:
+        forget(model)
 
 
 def _failed_lately(model: EmbeddingModel) -> bool:

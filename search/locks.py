@@ -37,6 +37,22 @@ def builder_lock(model: EmbeddingModel) -> Iterator[None]:
         connection.close()
 
 
+def is_building(model: EmbeddingModel) -> bool:
+    """Whether anybody, on whatever machine, holds that lock now. Takes nothing."""
+    held = """
+        SELECT EXISTS (
+            SELECT FROM pg_locks
+            WHERE locktype = 'advisory' AND granted AND objsubid = 1
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND (classid::bigint << 32) | objid::bigint = %s
+        )
+    """
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(held, [_key(model)])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
 def _key(model: EmbeddingModel) -> int:
     """An int64, as pg_try_advisory_lock takes it, that no other use of advisory locks is likely to share."""
     digest = hashlib.sha256(f"visearch index {model.pk}".encode()).digest()

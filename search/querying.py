@@ -1,7 +1,8 @@
 """From a query to an answer.
 
-1. who may search where: collections become a scope
-2. the query's vector: extracted from a file with the very models that serve, or read from the database
+1. who may search where: collections, and a label, become a scope
+2. the query's vector: extracted from a file with the very models that serve, kept from an earlier request of the page
+   (Query), or read from the database
 3. nearest vectors: generation and delta (search.serving)
 4. hits through the database: what is deleted, hidden, dismissed or forbidden drops out, more is asked for, k is filled
 5. one region for each image, similarity from the model's measured distances
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.embedding_models import runnable_models, serving_model
-from catalog.models import Collection, EmbeddingModel, Image, Region
+from catalog.exceptions import ModelUnavailable, NoServingModel
+from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
 from catalog.regions import box_of, detection_of
 from catalog.selectors import regions_by_embedding_id, vector_of_region
 from catalog.vision import registry
@@ -26,17 +29,20 @@ from catalog.vision.extract import extract
 from catalog.vision.types import Box, DecodedImage, ExtractedRegion
 from search import serving
 from search.engines.types import EVERYWHERE, Hits, Scope
-from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, UnknownPipeline
+from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, QueryOutdated, UnknownPipeline
 from search.ranking import best_per_key, similarity, within
 
 if TYPE_CHECKING:
     from catalog.querysets import CollectionQuerySet, Viewer
+
+logger = logging.getLogger(__name__)
 
 FACE = "face"
 IMAGE = "image"
 MAX_K = 100
 FIRST_ASK = 2  # hits asked for per image wanted: images with several faces, hits that drop out
 ASK_MORE = 4  # and times more each time that was not enough
+FEW_LABELLED = 20_000  # up to so many embeddings of a label the index is asked for these alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class SearchOptions:
     k: int = 20
     face: int | None = None  # index into the query's regions; None: the best
     collections: tuple[Collection, ...] | None = None  # None: all that this viewer may search
+    label: str = ""  # only images with this very label
     beyond_near: bool = False  # also what is farther than the model's measured *near*
 
 
@@ -58,6 +65,31 @@ class QueryRegion:
     pipeline: str
     box: Box
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """A region of a query and its vector, float32 (dimension,), by the model with this fingerprint."""
+
+    region: QueryRegion
+    fingerprint: str
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a search needs of a photo, with nothing in it that could be looked at.
+
+    ``width`` and ``height`` in pixels, oriented. ``vectors`` are grouped by pipeline, best first within one.
+    ``looked_for``: the pipelines that ran, of which some may have found nothing. ``unavailable``: those that should
+    have run and have no model now.
+    """
+
+    width: int
+    height: int
+    vectors: tuple[QueryVector, ...]
+    looked_for: tuple[str, ...]
+    unavailable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +148,73 @@ def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer
     return _with_results(answer, regions[chosen].vectors[model.embedder], options)
 
 
+def read_query(decoded: DecodedImage, viewer: Viewer) -> Query:
+    """All that this viewer may search with in a photo: the whole image, and faces where they may search any.
+
+    A pipeline without a model is left out while another has one. Raises ModelUnavailable, NoServingModel.
+    """
+    found: dict[str, list[QueryVector]] = {}
+    problems: dict[str, Exception] = {}
+    for pipeline in _pipelines_of(viewer):
+        try:
+            (model,) = runnable_models([pipeline])
+            found[pipeline] = [_query_vector(region, model) for region in _extract(decoded, model)]
+        except (ModelUnavailable, NoServingModel) as error:
+            logger.error("searching without the pipeline %s: %s", pipeline, error)
+            problems[pipeline] = error
+    if not found:
+        raise next(iter(problems.values()))
+    vectors = tuple(vector for of_pipeline in found.values() for vector in of_pipeline)
+    return Query(decoded.header.width, decoded.header.height, vectors, tuple(found), tuple(problems))
+
+
+def best_vector(query: Query, options: SearchOptions) -> int | None:
+    """Index of the first vector that may be searched with under these options; None: none of them."""
+    for pipeline in dict.fromkeys(each.region.pipeline for each in query.vectors):
+        if _searchable(pipeline, options).exists():
+            return next(n for n, each in enumerate(query.vectors) if each.region.pipeline == pipeline)
+    return None
+
+
+def search_by_query(query: Query, number: int, options: SearchOptions) -> Answer:
+    """Search with the vector of this index.
+
+    Raises QueryOutdated where another model serves by now, FacesNotAllowed, NoServingModel.
+    """
+    chosen = query.vectors[number]
+    model = serving_model(chosen.region.pipeline)
+    if model.fingerprint != chosen.fingerprint:
+        raise QueryOutdated
+    _check_allowed(model.pipeline, options)
+    answer = Answer(
+        pipeline=model.pipeline,
+        model=model,
+        generation=None,
+        width=query.width,
+        height=query.height,
+        regions=tuple(each.region for each in query.vectors),
+        searched=number,
+        results=(),
+    )
+    return _with_results(answer, chosen.vector, options)
+
+
+def stored_regions(image: Image, viewer: Viewer) -> list[Region]:
+    """The regions of a stored image that this viewer may search with: by pipeline as in the settings, best first."""
+    order = list(registry.pipelines())
+    shown = Region.objects.visible_to(viewer).filter(image=image, pipeline__in=order, dismissed=False)
+    regions = sorted(shown.select_related("image", "person"), key=_prominence, reverse=True)
+    return sorted(regions, key=lambda region: order.index(region.pipeline))
+
+
+def best_region(regions: Sequence[Region], options: SearchOptions) -> Region | None:
+    """The first of a stored image's regions that may be searched with under these options; None: none of them."""
+    for pipeline in dict.fromkeys(region.pipeline for region in regions):
+        if _searchable(pipeline, options).exists():
+            return next(region for region in regions if region.pipeline == pipeline)
+    return None
+
+
 def search_by_region(region: Region, options: SearchOptions) -> Answer:
     """Search with the stored vector of a region; its own image is not among the results.
 
@@ -160,6 +259,17 @@ def _prominence(region: Region) -> float:
     """Detectors put first what is large and certain (catalog.vision.detectors.mtcnn); so do we with stored regions."""
     detection = detection_of(region)
     return detection.box.area * detection.score
+
+
+def _pipelines_of(viewer: Viewer) -> list[str]:
+    """Pipelines with a collection in which this viewer may search, and always the whole image."""
+    everywhere = SearchOptions(viewer)
+    return [name for name in registry.pipelines() if name == IMAGE or _searchable(name, everywhere).exists()]
+
+
+def _query_vector(region: ExtractedRegion, model: EmbeddingModel) -> QueryVector:
+    where = QueryRegion(model.pipeline, region.detection.box, region.detection.score)
+    return QueryVector(where, model.fingerprint, region.vectors[model.embedder])
 
 
 def _query_region(region: Region) -> QueryRegion:
@@ -219,10 +329,26 @@ class _Ask:
 
     @property
     def scope(self) -> Scope:
+        labelled = self._labelled_ids()
+        if labelled is not None:
+            return Scope(ids=labelled)
         everywhere = Collection.objects.filter(pipelines__contains=[self.model.pipeline]).count()
         if len(self.collections) == everywhere:
             return EVERYWHERE
         return Scope(collections=np.array([each.index_key for each in self.collections], dtype=np.int64))
+
+    def _labelled_ids(self) -> NDArray[np.int64] | None:
+        """The embeddings with the label asked for, by id; None without a label, or where they are too many to name.
+
+        A label of few images would otherwise have the whole index read, four times more at a time.
+        """
+        if not self.options.label:
+            return None
+        rows = Embedding.objects.filter(
+            model=self.model, region__image__label=self.options.label, region__image__collection__in=self.collections
+        )
+        ids = list(rows.order_by("id").values_list("pk", flat=True)[: FEW_LABELLED + 1])
+        return np.array(ids, dtype=np.int64) if len(ids) <= FEW_LABELLED else None
 
     @property
     def limit(self) -> float | None:
@@ -256,6 +382,8 @@ def _hydrate(hits: Hits, ask: _Ask) -> list[Match]:
     ids = [int(hit) for hit in hits.ids]
     keys = [collection.pk for collection in ask.collections]
     regions = regions_by_embedding_id(ids, ask.model.pipeline, keys, ask.options.viewer)
+    if ask.options.label:
+        regions = {hit: region for hit, region in regions.items() if region.image.label == ask.options.label}
     if ask.without is not None:
         regions = {hit: region for hit, region in regions.items() if region.image_id != ask.without.pk}
     images = {hit: region.image_id for hit, region in regions.items()}

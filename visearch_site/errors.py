@@ -1,20 +1,16 @@
-"""Every error of the API as application/problem+json (RFC 9457): one table of stable codes, one shape.
-
-docs/api.md explains the codes to clients; a test compares the two.
-"""
+"""Every error in one shape: of the API as application/problem+json (RFC 9457), of all other addresses as a page."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
-from django.views import defaults
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -26,75 +22,16 @@ from catalog.api.parsers import BodyTooLarge
 from catalog.api.schema import PROBLEM_JSON
 from catalog.exceptions import ImageRefused, ModelUnavailable, NoServingModel, StorageUnavailable
 from search.exceptions import SearchError
+from visearch_site.error_pages import problem_page
+from visearch_site.problems import PROBLEMS, Problem
+
+__all__ = ["PROBLEMS", "Problem", "describe", "problem_json"]
 
 logger = logging.getLogger(__name__)
 
 SOON, LATER = 5, 60  # seconds of Retry-After: a server that restarts; what somebody has to look after
-API_PATHS = ("/api/", "/images/")
-
-# code -> status, title
-PROBLEMS: dict[str, tuple[int, str]] = {
-    # the request
-    "invalid": (400, "The request is not valid"),
-    "parse-error": (400, "The body cannot be read"),
-    "bad-request": (400, "The request is malformed"),
-    "not-authenticated": (401, "Log in first"),
-    "authentication-failed": (401, "The credentials are wrong"),
-    "permission-denied": (403, "You may not do this"),
-    "not-found": (404, "Not found"),
-    "method-not-allowed": (405, "Not possible here"),
-    "not-acceptable": (406, "Only JSON is answered"),
-    "conflict": (409, "Somebody was faster"),
-    "body-too-large": (413, "The body is too large"),
-    "unsupported-media-type": (415, "The body is of a wrong type"),
-    "throttled": (429, "Too many requests"),
-    # the image
-    "too-many-bytes": (413, "The file is too large"),
-    "not-an-image": (415, "Not an image"),
-    "format-not-supported": (415, "A format we do not take"),
-    "format-mismatch": (415, "Name and content disagree"),
-    "empty-file": (422, "The file is empty"),
-    "truncated-image": (422, "The image is damaged"),
-    "too-many-pixels": (422, "The image has too many pixels"),
-    "too-many-frames": (422, "The image has too many frames"),
-    # the search
-    "unknown-pipeline": (400, "No such pipeline"),
-    "face-out-of-range": (400, "No such face"),
-    "faces-not-allowed": (403, "You may not search faces here"),
-    "not-searchable": (409, "Nothing to search with yet"),
-    # ourselves
-    "server-error": (500, "Something broke"),
-    "busy": (503, "Too much at once"),
-    "database-unavailable": (503, "The database is away"),
-    "storage-unavailable": (503, "Files cannot be stored or read"),
-    "model-unavailable": (503, "A model is not ready"),
-    "no-serving-model": (503, "A model is not ready"),
-    "disk-full": (507, "The disk is full"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One problem: a key of PROBLEMS, a sentence that says what to do, and what else the client gets to know."""
-
-    code: str
-    detail: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def status(self) -> int:
-        return PROBLEMS[self.code][0]
-
-    def body(self) -> dict[str, Any]:
-        return {
-            "type": f"urn:visearch:problem:{self.code}",
-            "title": PROBLEMS[self.code][1],
-            "status": self.status,
-            "code": self.code,
-            "detail": self.detail,
-            **self.extra,
-        }
+# The API's addresses, and files of images; /images/<id>/ is a page.
+_API_PATH = re.compile(r"/api/|/images/(?![0-9a-f-]{36}/$)")
 
 
 def problem_json(error: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -230,36 +167,58 @@ def _(error: UnreadablePostError) -> Problem:
     return Problem("parse-error", "The body ended before its end. Send it again.")
 
 
-# --- Django's own handlers: what happens outside of any view of the API -----------------------------------------------
+# --- Outside of any view of the API ----------------------------------------------------------------------------------
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if not _is_api(request):
-        return defaults.bad_request(request, exception)
-    return _plain(describe(exception) or Problem("bad-request", "The request is malformed."))
+    return _answer(request, describe(exception) or Problem("bad-request", "The request is malformed."))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if not _is_api(request):
-        return defaults.permission_denied(request, exception)
-    return _plain(Problem("permission-denied", "You may not do this."))
+    return _answer(request, Problem("permission-denied", "You may not do this."))
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if not _is_api(request):
-        return defaults.page_not_found(request, exception)
-    return _plain(Problem("not-found", "There is no such address. /api/docs/ lists those there are."))
+    return _answer(request, Problem("not-found", "There is no such address. /api/docs/ lists those there are."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if not _is_api(request):
-        return defaults.server_error(request)
-    return _plain(Problem("server-error", "Something broke here that nobody foresaw. It is in the server's log."))
+    detail = "Something broke here that nobody foresaw. It is in the server's log."
+    return _answer(request, Problem("server-error", detail))
+
+
+class PageErrors:
+    """Middleware: what a view of a page raises becomes a page of the same problem that the API would answer with.
+
+    Django keeps what it has handlers for, and what nobody foresaw.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if _is_api(request) or isinstance(exception, Http404 | PermissionDenied | SuspiciousOperation):
+            return None
+        problem = describe(exception)
+        if problem is None:
+            return None
+        if problem.status >= 500:
+            logger.error("%s: %s", problem.code, exception, exc_info=exception)
+        return problem_page(request, problem)
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path_info.startswith(API_PATHS)
+    """An address below /images/ that nobody knows belongs to the files, unless a browser asks for a page."""
+    match = _API_PATH.match(request.path_info)
+    if match is None:
+        return False
+    return match[0] == "/api/" or "text/html" not in request.headers.get("Accept", "")
 
 
-def _plain(problem: Problem) -> JsonResponse:
+def _answer(request: HttpRequest, problem: Problem) -> HttpResponse:
+    if not _is_api(request):
+        return problem_page(request, problem)
     return JsonResponse(problem.body(), status=problem.status, headers=dict(problem.headers), content_type=PROBLEM_JSON)

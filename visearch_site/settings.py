@@ -13,6 +13,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from visearch_site import admin_look
+
 env = environ.Env()
 
 # --- Places -----------------------------------------------------------------------------------------------------------
@@ -53,8 +55,11 @@ SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "visearch_site.error_pages.csrf_failure"
 if env.bool("VISEARCH_BEHIND_PROXY", default=False):  # only where a proxy of ours sets (and strips) the header
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGIN_REDIRECT_URL = "admin:index"  # of who logs in without having asked for a page
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -71,6 +76,8 @@ CONTENT_SECURITY_POLICY = {
 # --- Applications -----------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "unfold",  # before the admin: its templates and its site take the place of Django's
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -101,6 +108,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "visearch_site.errors.PageErrors",
+    "visearch_site.admin_look.admin_policy",
 ]
 
 ROOT_URLCONF = "visearch_site.urls"
@@ -116,10 +125,13 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "search.context.upload_limit",
             ],
         },
     },
 ]
+
+UNFOLD = admin_look.UNFOLD  # the admin's look and navigation
 
 # --- Postgres and Redis -----------------------------------------------------------------------------------------------
 
@@ -162,6 +174,8 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Words and times --------------------------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -184,11 +198,13 @@ STORAGES: dict[str, Any] = {
         "OPTIONS": env.json("VISEARCH_RENDITIONS_OPTIONS", default={"location": str(MEDIA_DIR / "renditions")}),
     },
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(MEDIA_DIR)}},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "visearch_site.static_files.StaticFiles"},
 }
 # Uploads stay in memory: a shopper's photo is never written anywhere, and 50 MB is the most a file may have.
 FILE_UPLOAD_HANDLERS = ["visearch_site.upload_handlers.LimitedMemoryUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # form fields and JSON bodies, files not counted
+# Far above what a form takes (100, catalog.admin.uploading), so that it can say so in a sentence beside the form.
+DATA_UPLOAD_MAX_NUMBER_FILES = 2_000
 
 # --- Limits of what an image may be -----------------------------------------------------------------------------------
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from search.api.suggestions import face_suggestions
 from visearch_site import health
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/docs/")),
+    path("", include("search.urls")),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path(
+        "admin/faces/<uuid:pk>/suggestions", face_suggestions, name="face-suggestions"
+    ),  # before the admin's catch-all
     path("admin/", admin.site.urls),
     path("", include("catalog.urls")),
     path("api/v1/", include("catalog.api.urls")),

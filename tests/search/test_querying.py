@@ -385,3 +385,21 @@ def test_an_answer_is_hydrated_in_one_query_for_each_ask(shop: Collection, djang
             (match.image.collection.name, match.region.person and match.region.person.name) for match in answer.results
         ]
     assert told == [("shop", f"person {step}") for step in range(6)]
+
+
+@every_index
+@pytest.mark.parametrize("few", [20_000, 0])
+def test_a_label_is_a_filter_that_still_fills_k(
+    shop: Collection, index: Callable[..., str | None], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Also where so many images have it that the index cannot be asked for them by id."""
+    monkeypatch.setattr("search.querying.FEW_LABELLED", few)
+    model = EmbeddingModel.objects.get(pipeline="face")
+    store(shop, model, *[RED] * 20)
+    index(0, last=1)
+    store(shop, model, *[[1.01, 0.01 + step] * 4 for step in (0.1, 0.2, 0.3)])
+    wanted = list(Image.objects.order_by("id")[20:])
+    Image.objects.filter(pk__in=[image.pk for image in wanted]).update(label="blueish")
+    index(1, last=1)
+    assert images(search(face(0), k=3, label="blueish")) == wanted
+    assert images(search(face(0), k=3, label="Blueish")) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from argparse import ArgumentParser
 from collections import Counter
 from pathlib import Path
@@ -12,12 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from catalog import folders
-from catalog.database import retry_while_away
 from catalog.exceptions import StorageUnavailable
+from catalog.management.following import follow
 from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.vision import registry
-
-PATIENCE = 120.0  # seconds without any progress until we stop following
 
 
 class Command(BaseCommand):
@@ -46,7 +43,7 @@ class Command(BaseCommand):
         )
         job = self._store(plan)
         if not options["no_wait"]:
-            self._follow(job)
+            follow(job, self.stdout, self.stderr)
 
     def _collection(self, options: dict[str, Any]) -> Collection:
         names = [name.strip() for name in options["pipelines"].split(",") if name.strip()]
@@ -87,26 +84,3 @@ class Command(BaseCommand):
         counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("stored", "duplicate", "refused"))
         self.stdout.write(f"{counts} (job {job.pk})")
         return job
-
-    def _follow(self, job: IntakeJob) -> None:
-        statuses = retry_while_away(lambda: folders.progress(job))
-        total, patience = sum(statuses.values()), time.monotonic() + PATIENCE
-        with tqdm(total=total, desc="processing", unit="image") as bar:
-            while (done := statuses["ready"] + statuses["failed"]) < total and time.monotonic() < patience:
-                if done > bar.n:
-                    patience = time.monotonic() + PATIENCE
-                bar.update(done - bar.n)
-                time.sleep(0.5)
-                statuses = retry_while_away(lambda: folders.progress(job))
-                total = sum(statuses.values())  # smaller when somebody deletes some meanwhile
-            bar.update(statuses["ready"] + statuses["failed"] - bar.n)
-        self._report(job, statuses)
-
-    def _report(self, job: IntakeJob, statuses: Counter[str]) -> None:
-        self.stdout.write(", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "nothing new")
-        for line in job.lines.filter(verdict=IntakeLine.Verdict.FAILED):
-            self.stderr.write(f"failed {line.source}: {line.reason}")
-        for reason in folders.waiting_reasons(job):
-            self.stderr.write(reason)
-        if statuses["queued"] or statuses["processing"]:
-            self.stderr.write("Some images still wait. They are safe; a running worker (`make up`) will process them.")

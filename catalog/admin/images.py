@@ -1,0 +1,320 @@
+"""Images: as a list and as a grid, narrowed, searched, and changed many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from taggit.forms import TagField, TagWidget
+from taggit.managers import TaggableManager
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateFilter
+from unfold.decorators import display
+from unfold.views import ChangeList
+from unfold.widgets import INPUT_CLASSES, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from catalog.admin import filters
+from catalog.admin.base import NONE, CatalogAdmin, moment
+from catalog.admin.faces import FaceUrls
+from catalog.admin.lines import thumbnail_url
+from catalog.curation import images as curation
+from catalog.curation.errors import CurationError
+from catalog.models import Collection, Image
+from catalog.overview import with_face_counts
+from catalog.querysets import ImageQuerySet
+
+STATUS_COLOURS = {"ready": "success", "failed": "danger", "queued": "info", "processing": "info", "held": "warning"}
+SHOWN_REFUSALS = 10
+PREVIEWS = 12
+
+
+class ImageList(ChangeList):  # type: ignore[misc]  # unfold has no types
+    """`view=grid` in the address is how the list is shown, and no filter."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self.is_grid = request.GET.get("view") == "grid"
+        super().__init__(request, *args, **kwargs)
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        narrowed: dict[str, Any] = super().get_filters_params(params)
+        narrowed.pop("view", None)
+        return narrowed
+
+    @property
+    def cards(self) -> list[dict[str, Any]]:
+        """What the grid shows of each image."""
+        return [
+            {
+                "image": image,
+                "url": self.url_for_result(image),
+                "thumbnail": thumbnail_url(image),
+                "checkbox": self.model_admin.action_checkbox(image),
+                "says": _says(image),
+            }
+            for image in self.result_list
+        ]
+
+    @property
+    def as_list(self) -> str:
+        return str(self.get_query_string(remove=["view"]))
+
+    @property
+    def as_grid(self) -> str:
+        return str(self.get_query_string({"view": "grid"}))
+
+
+class Nothing(forms.Form):
+    """For what needs a yes, and no value."""
+
+
+class MoveForm(forms.Form):
+    collection = forms.ModelChoiceField(
+        Collection.objects.none(), widget=UnfoldAdminSelectWidget, label="Move to", empty_label="Choose a collection"
+    )
+
+
+class TagForm(forms.Form):
+    tags = TagField(widget=TagWidget(attrs={"class": " ".join(INPUT_CLASSES)}), help_text="Separated by commas.")
+
+
+class LabelForm(forms.Form):
+    label = forms.CharField(
+        required=False,
+        max_length=curation.LABEL_LENGTH,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Class or article number; empty takes the label off.",
+    )
+
+
+@admin.register(Image)
+class ImageAdmin(FaceUrls, CatalogAdmin):
+    change_list_template = "admin/catalog/images/change_list.html"
+    list_display = ("thumbnail", "name", "in_collection", "state", "label", "faces", "tagged", "published", "put_in")
+    list_display_links = ("thumbnail", "name")
+    list_filter = (
+        filters.CollectionFilter,
+        ("status", ChoicesDropdownFilter),
+        filters.PublishedFilter,
+        filters.LabelFilter,
+        filters.TagFilter,
+        filters.FacesFilter,
+        filters.PersonFilter,
+        ("created_at", RangeDateFilter),
+    )
+    list_filter_submit = True
+    list_per_page = 50
+    search_fields = ("title", "label", "original_name", "external_id", "tags__name")
+    search_help_text = "title, label, file name, external id or tag"
+    ordering = ("-id",)
+    actions = ("publish", "unpublish", "move", "tag", "set_label", "process_again", "delete_images")
+    fields = ("title", "label", "tags", "external_id", "link", "source_url", "licence", "is_published")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ImageList]:
+        return ImageList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Image]:
+        images = Image.objects.editable_by(request.user).select_related("collection").prefetch_related("tags")  # type: ignore[misc]
+        return with_face_counts(images).order_by("-id")
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, TaggableManager):
+            kwargs["widget"] = TagWidget(attrs={"class": " ".join(INPUT_CLASSES)})
+            kwargs["help_text"] = "Separated by commas."
+            return db_field.formfield(**kwargs)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        image = self.get_object(request, object_id)
+        context = {} if image is None else self.face_context(request, image)
+        return super().change_view(  # type: ignore[no-any-return]
+            request, object_id, form_url, {**context, **(extra_context or {})}
+        )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # images come by upload, in their collection
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_actions(request)
+        found.pop("delete_selected", None)  # ours goes through the catalogue's deletion and says less
+        return found
+
+    def delete_model(self, request: HttpRequest, obj: Image) -> None:
+        curation.delete(Image.objects.filter(pk=obj.pk), request.user)  # type: ignore[arg-type]
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Image]) -> list[Any]:
+        return []  # curation.delete has written it
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        lacking = set() if self.has_delete_permission(request) else {"images"}
+        return [str(each) for each in objs], {"images": len(objs)}, lacking, []
+
+    # --- The columns ----------------------------------------------------------------------------------------------
+
+    @admin.display(description="image")
+    def thumbnail(self, image: Image) -> SafeString:
+        url = thumbnail_url(image)
+        if not url:
+            return format_html('<span class="vs-thumb vs-none">{}</span>', image.get_status_display())
+        return format_html('<img class="vs-thumb" src="{}" alt="{}" loading="lazy">', url, image)
+
+    @admin.display(description="name", ordering="title")
+    def name(self, image: Image) -> str:
+        return str(image)
+
+    @admin.display(description="collection", ordering="collection__name")
+    def in_collection(self, image: Image) -> str:
+        return image.collection.name
+
+    @display(description="status", ordering="status", label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
+    def state(self, image: Image) -> str:
+        return image.status
+
+    @admin.display(description="faces", ordering="face_count")
+    def faces(self, image: Image) -> int | str:
+        return image.face_count or NONE  # type: ignore[attr-defined]
+
+    @admin.display(description="tags")
+    def tagged(self, image: Image) -> str:
+        return ", ".join(sorted(tag.name for tag in image.tags.all()))
+
+    @admin.display(description="published", ordering="is_published", boolean=True)
+    def published(self, image: Image) -> bool:
+        return image.is_published
+
+    @admin.display(description="put in", ordering="id")
+    def put_in(self, image: Image) -> SafeString:
+        return moment(image.created_at)
+
+    # --- Many at once ---------------------------------------------------------------------------------------------
+
+    @admin.action(description="Publish", permissions=["change"])
+    def publish(self, request: HttpRequest, queryset: ImageQuerySet) -> None:
+        self._say(request, queryset, curation.publish, "published", "published already")
+
+    @admin.action(description="Unpublish", permissions=["change"])
+    def unpublish(self, request: HttpRequest, queryset: ImageQuerySet) -> None:
+        self._say(request, queryset, curation.unpublish, "taken out of search", "unpublished already")
+
+    @admin.action(description="Process again", permissions=["change"])
+    def process_again(self, request: HttpRequest, queryset: ImageQuerySet) -> None:
+        self._say(request, queryset, curation.process_again, "will be processed again", "waiting already")
+
+    @admin.action(description="Move to another collection", permissions=["change"])
+    def move(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
+        form = _form(request, MoveForm)
+        mine = Collection.objects.editable_by(request.user).order_by("name")
+        form.fields["collection"].queryset = mine  # type: ignore[attr-defined]
+        if not form.is_valid():
+            return self._ask(request, queryset, "move", form, title="Move images", verb="Move")
+        target = form.cleaned_data["collection"]
+        moved = curation.move(queryset, target, request.user)  # type: ignore[arg-type]
+        if moved.moved:
+            messages.success(request, f"{_images(moved.moved)} moved to {target}.")
+        for image, reason in moved.refused[:SHOWN_REFUSALS]:
+            messages.warning(request, f"{image} stays in {image.collection}: {reason}")
+        if len(moved.refused) > SHOWN_REFUSALS:
+            messages.warning(request, f"{len(moved.refused) - SHOWN_REFUSALS} more stay for such reasons.")
+        return None
+
+    @admin.action(description="Add tags", permissions=["change"])
+    def tag(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
+        form = _form(request, TagForm)
+        if not form.is_valid():
+            return self._ask(request, queryset, "tag", form, title="Add tags", verb="Add")
+        names = form.cleaned_data["tags"]
+        self._say(request, queryset, lambda rows, user: curation.tag(rows, names, user), "tagged", "tagged so already")
+        return None
+
+    @admin.action(description="Set the label", permissions=["change"])
+    def set_label(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
+        form = _form(request, LabelForm)
+        if not form.is_valid():
+            return self._ask(request, queryset, "set_label", form, title="Set the label", verb="Set")
+        label = form.cleaned_data["label"]
+        done = "labelled" if label else "without a label now"
+        self._say(request, queryset, lambda rows, user: curation.label(rows, label, user), done, "so already")
+        return None
+
+    @admin.action(description="Delete", permissions=["delete"])
+    def delete_images(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
+        form = _form(request, Nothing)
+        if not form.is_valid():
+            return self._ask(request, queryset, "delete_images", form, title="Delete", verb="Delete", danger=True)
+        self._say(request, queryset, curation.delete, "deleted, with files", "gone already")
+        return None
+
+    def _say(
+        self, request: HttpRequest, images: ImageQuerySet, change: Callable[..., int], done: str, else_: str
+    ) -> None:
+        """Do it, and say of how many."""
+        keys = list(images.order_by().values_list("pk", flat=True))
+        try:
+            count = change(Image.objects.filter(pk__in=keys), request.user)
+        except CurationError as error:
+            messages.error(request, str(error))
+            return
+        if count:
+            messages.success(request, f"{_images(count)} {done}.")
+        if count < len(keys):
+            messages.info(request, f"{_images(len(keys) - count)} left alone: {else_}.")
+
+    def _ask(
+        self,
+        request: HttpRequest,
+        images: ImageQuerySet,
+        action: str,
+        form: forms.Form,
+        *,
+        title: str,
+        verb: str,
+        danger: bool = False,
+    ) -> TemplateResponse:
+        """The page between choosing an action and doing it."""
+        across = request.POST.get("select_across") == "1"
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "form": form,
+            "action": action,
+            "verb": verb,
+            "danger": danger,
+            "count": images.count(),
+            "previews": [{"url": thumbnail_url(image), "name": str(image)} for image in images[:PREVIEWS]],
+            "select_across": across,
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "keys": keys[:1] if across else keys,
+        }
+        return TemplateResponse(request, "admin/catalog/images/ask.html", context)
+
+
+def _form(request: HttpRequest, kind: type[forms.Form]) -> forms.Form:
+    """Bound once the page between was sent."""
+    return kind(request.POST) if "apply" in request.POST else kind()
+
+
+def _says(image: Image) -> str:
+    """The line below an image in the grid."""
+    faces = image.face_count  # type: ignore[attr-defined]
+    parts = [
+        "" if image.is_published else "not published",
+        image.label,
+        f"{faces} {'face' if faces == 1 else 'faces'}" if faces else "",
+    ]
+    return ", ".join(part for part in parts if part) or image.collection.name
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

@@ -1,0 +1,129 @@
+"""Jobs: what became of every file that was put in. Read only; the page follows by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+
+from catalog.admin.base import NONE, ReadOnly, moment
+from catalog.admin.filters import CollectionFilter
+from catalog.admin.lines import progress_row, rows
+from catalog.models import Collection, IntakeJob, IntakeLine
+from catalog.overview import with_line_counts
+
+LINES_PER_PAGE = 100
+ASKED_AT_ONCE = 50  # ids in one address, which servers cut at 4 KB
+SOURCES = {"api": "Upload by the API", "admin": "Upload", "folder": "Import of a folder"}
+SHOWN = {"refused": "refused", "failed": "failed", "duplicate": "already here", "stored": "stored"}
+
+
+@admin.register(IntakeJob)
+class IntakeJobAdmin(ReadOnly):
+    list_display = (
+        "began",
+        "collection",
+        "source",
+        "started_by",
+        "files",
+        "stored",
+        "waiting",
+        "already_here",
+        "refused",
+        "failed",
+    )
+    list_filter = (CollectionFilter, ("source", ChoicesDropdownFilter))
+    list_filter_submit = True
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[IntakeJob]:
+        jobs = super().get_queryset(request).select_related("collection", "started_by")
+        return with_line_counts(jobs.filter(collection__in=Collection.objects.editable_by(request.user)))
+
+    @admin.display(description="began", ordering="id")
+    def began(self, job: IntakeJob) -> SafeString:
+        return moment(job.created_at)
+
+    @admin.display(description="files")
+    def files(self, job: IntakeJob) -> int:
+        return job.line_count  # type: ignore[attr-defined, no-any-return]  # annotated, as the next ones
+
+    @admin.display(description="stored")
+    def stored(self, job: IntakeJob) -> int | str:
+        return job.stored_count or NONE  # type: ignore[attr-defined]
+
+    @admin.display(description="waiting")
+    def waiting(self, job: IntakeJob) -> int | str:
+        return job.waiting_count or NONE  # type: ignore[attr-defined]
+
+    @admin.display(description="already here")
+    def already_here(self, job: IntakeJob) -> int | str:
+        return job.duplicate_count or NONE  # type: ignore[attr-defined]
+
+    @admin.display(description="refused")
+    def refused(self, job: IntakeJob) -> int | str:
+        return job.refused_count or NONE  # type: ignore[attr-defined]
+
+    @admin.display(description="failed")
+    def failed(self, job: IntakeJob) -> int | str:
+        return job.failed_count or NONE  # type: ignore[attr-defined]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.lines_view)
+        return [path("<uuid:pk>/lines/", view, name="catalog_intakejob_lines"), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        job = self._job(request, object_id)
+        verdict = request.GET.get("verdict", "")
+        lines = _lines(job).filter(verdict=verdict) if verdict in SHOWN else _lines(job)
+        page = Paginator(lines, LINES_PER_PAGE).get_page(request.GET.get("page"))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{SOURCES[job.source]} into {job.collection}",
+            "opts": self.opts,
+            "original": job,
+            "job": job,
+            "progress": progress_row(job),
+            "rows": rows(page.object_list),
+            "page": page,
+            "verdict": verdict,
+            "verdicts": SHOWN,
+            "lines_url": reverse("admin:catalog_intakejob_lines", args=[job.pk]),
+        }
+        return TemplateResponse(request, "admin/catalog/jobs/job.html", context)
+
+    def lines_view(self, request: HttpRequest, pk: UUID) -> JsonResponse:
+        """Progress of a job, and those of its lines that are named: at most ASKED_AT_ONCE of `lines=id,id,...`."""
+        job = self._job(request, str(pk))
+        asked = [line for line in map(_uuid, request.GET.get("lines", "").split(",")) if line][:ASKED_AT_ONCE]
+        lines = rows(_lines(job).filter(pk__in=asked)) if asked else []
+        return JsonResponse({"progress": progress_row(job), "lines": lines})
+
+    def _job(self, request: HttpRequest, object_id: str) -> IntakeJob:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        mine = IntakeJob.objects.filter(collection__in=Collection.objects.editable_by(request.user))
+        return get_object_or_404(mine.select_related("collection", "started_by"), pk=_uuid(object_id))
+
+
+def _lines(job: IntakeJob) -> QuerySet[IntakeLine]:
+    return IntakeLine.objects.filter(job=job).select_related("image").order_by("id")
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,41 @@
+"""What commands say while the images that they put in are processed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from django.core.management.base import OutputWrapper
+from tqdm import tqdm
+
+from catalog import folders
+from catalog.database import retry_while_away
+from catalog.models import IntakeJob, IntakeLine
+
+PATIENCE = 120.0  # seconds without any progress until we stop following
+
+
+def follow(job: IntakeJob, stdout: OutputWrapper, stderr: OutputWrapper) -> None:
+    """A bar until the job's images are ready or failed, then the counts and every failure with its reason."""
+    statuses = retry_while_away(lambda: folders.progress(job))
+    total, patience = sum(statuses.values()), time.monotonic() + PATIENCE
+    with tqdm(total=total, desc="processing", unit="image") as bar:
+        while (done := statuses["ready"] + statuses["failed"]) < total and time.monotonic() < patience:
+            if done > bar.n:
+                patience = time.monotonic() + PATIENCE
+            bar.update(done - bar.n)
+            time.sleep(0.5)
+            statuses = retry_while_away(lambda: folders.progress(job))
+            total = sum(statuses.values())  # smaller when somebody deletes some meanwhile
+        bar.update(statuses["ready"] + statuses["failed"] - bar.n)
+    _report(job, statuses, stdout, stderr)
+
+
+def _report(job: IntakeJob, statuses: Counter[str], stdout: OutputWrapper, stderr: OutputWrapper) -> None:
+    stdout.write(", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "nothing new")
+    for line in job.lines.filter(verdict=IntakeLine.Verdict.FAILED):
+        stderr.write(f"failed {line.source}: {line.reason}")
+    for reason in folders.waiting_reasons(job):
+        stderr.write(reason)
+    if statuses["queued"] or statuses["processing"]:
+        stderr.write("Some images still wait. They are safe; a running worker (`make up`) will process them.")

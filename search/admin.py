@@ -1,0 +1,145 @@
+"""Search in the admin: how it is, what serves, and what was built. Records are read only."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.views.decorators.http import require_POST
+from kombu.exceptions import OperationalError as BrokerError
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from catalog import broker
+from catalog.models import EmbeddingModel
+from search import progress, tasks
+from search.health import as_json, health
+from search.models import IndexGeneration
+
+NOT_QUEUED = (
+    "Redis does not answer, so no worker hears of it. Start Redis and try again, or run `manage.py rebuild_index` "
+    "where the indexes are."
+)
+NONE = "-"
+GENERATION_COLOURS = {"published": "success", "failed": "danger", "building": "info", "superseded": "default"}
+MODEL_COLOURS = {"serving": "success", "building": "info", "retired": "default"}
+
+
+class Records(ModelAdmin):  # type: ignore[misc]  # unfold has no types
+    """Nobody writes them by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(IndexGeneration)
+class IndexGenerationAdmin(Records):
+    list_display = ("name", "pipeline", "state", "count", "recall_at_10", "seconds", "began", "reason")
+    list_select_related = ("embedding_model",)
+    list_per_page = 50
+
+    @admin.display(description="pipeline", ordering="embedding_model__pipeline")
+    def pipeline(self, generation: IndexGeneration) -> str:
+        return generation.embedding_model.pipeline
+
+    @display(description="status", ordering="status", label=GENERATION_COLOURS)  # type: ignore[untyped-decorator]
+    def state(self, generation: IndexGeneration) -> str:
+        return generation.status
+
+    @admin.display(description="recall@10", ordering="recall")
+    def recall_at_10(self, generation: IndexGeneration) -> str:
+        return NONE if generation.recall is None else f"{generation.recall:.4f}"
+
+    @admin.display(description="took", ordering="build_seconds")
+    def seconds(self, generation: IndexGeneration) -> str:
+        return NONE if generation.build_seconds is None else f"{generation.build_seconds:.1f} s"
+
+    @admin.display(description="began", ordering="id")
+    def began(self, generation: IndexGeneration) -> SafeString:
+        began = generation.created_at
+        return format_html('<time datetime="{}">{}</time>', began.isoformat(), f"{localtime(began):%Y-%m-%d %H:%M}")
+
+    # --- The page of search health --------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("health/", wrap(self.health_view), name="search_health"),
+            path("health/state/", wrap(self.state_view), name="search_health_state"),
+            path("health/rebuild/<uuid:pk>/", wrap(require_POST(self.rebuild_view)), name="search_rebuild"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def health_view(self, request: HttpRequest) -> HttpResponse:
+        self._check(request)
+        states = health()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Search health",
+            "states": states,
+            "is_busy": any(state.running for state in states),
+            "may_rebuild": may_rebuild(request),
+            "is_broker_away": broker.is_away(),
+        }
+        return TemplateResponse(request, "admin/search/health.html", context)
+
+    def state_view(self, request: HttpRequest) -> JsonResponse:
+        """What changes while an index is built."""
+        self._check(request)
+        return JsonResponse({"pipelines": [as_json(state) for state in health()]})
+
+    def rebuild_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Ask a worker to build the index of this model now, whether it is due or not."""
+        if not may_rebuild(request):
+            raise PermissionDenied
+        model = get_object_or_404(EmbeddingModel, pk=pk, state=EmbeddingModel.State.SERVING)
+        progress.report(model, progress.BuildProgress(progress.REQUESTED), progress.REQUEST_SECONDS)
+        try:
+            tasks.rebuild.delay(str(model.pk))
+        except BrokerError:
+            progress.forget(model)
+            messages.error(request, NOT_QUEUED)
+        else:
+            words = "Asked for a rebuild of its index."
+            LogEntry.objects.log_actions(int(request.user.pk or 0), [model], CHANGE, words, single_object=True)
+            messages.success(request, f"A worker builds the index of {model.pipeline!r} as soon as one is free.")
+        return HttpResponseRedirect(reverse("admin:search_health"))
+
+    def _check(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+
+def may_rebuild(request: HttpRequest) -> bool:
+    """Whoever may change generations makes new ones; of this permission there is no other use."""
+    return request.user.has_perm("search.change_indexgeneration")
+
+
+@admin.register(EmbeddingModel)
+class EmbeddingModelAdmin(Records):
+    list_display = ("embedder", "pipeline", "state_", "short_fingerprint", "dimension", "licence", "source")
+    list_per_page = 50
+
+    @display(description="state", ordering="state", label=MODEL_COLOURS)  # type: ignore[untyped-decorator]
+    def state_(self, model: EmbeddingModel) -> str:
+        return model.state
+
+    @admin.display(description="fingerprint")
+    def short_fingerprint(self, model: EmbeddingModel) -> str:
+        return model.fingerprint[:12]

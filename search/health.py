@@ -1,0 +1,113 @@
+"""How search is: per pipeline what serves, what is newer, what was built, and whether a build is under way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from catalog.embedding_models import serving_models
+from catalog.models import EmbeddingModel
+from catalog.selectors import vector_state
+from catalog.vision import registry
+from search.engines.errors import IndexDamaged, IndexNotBuilt
+from search.engines.generations import Generations
+from search.engines.registry import index_for
+from search.indexing import drift_limit
+from search.locks import is_building
+from search.models import IndexGeneration
+from search.progress import REQUESTED, BuildProgress, reported
+
+logger = logging.getLogger(__name__)
+
+Status = IndexGeneration.Status
+LAST_BUILDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineHealth:
+    """One pipeline. Without a serving model nothing else is known of it.
+
+    ``total``: embeddings that the model has. ``new``: those that are not in ``generation`` yet (all of them where there
+    is none). ``dropped``: rows of the generation whose embedding is gone. ``due_at``: at how many new and dropped
+    together a rebuild begins by itself. ``trouble``: what somebody has to look after, or empty.
+    """
+
+    pipeline: str
+    model: EmbeddingModel | None = None
+    generation: IndexGeneration | None = None
+    total: int = 0
+    new: int = 0
+    dropped: int = 0
+    due_at: int = 0
+    builds: Sequence[IndexGeneration] = ()
+    running: BuildProgress | None = None
+    trouble: str = ""
+
+
+def health() -> list[PipelineHealth]:
+    """In the order of the settings. Reads the pointer of each index and none of its files."""
+    models = {model.pipeline: model for model in serving_models()}
+    return [_health_of(name, models.get(name)) for name in registry.pipelines()]
+
+
+def _health_of(pipeline: str, model: EmbeddingModel | None) -> PipelineHealth:
+    if model is None:
+        trouble = "No embedding model serves this pipeline. Run `manage.py models build`."
+        return PipelineHealth(pipeline, trouble=trouble)
+    builds = list(model.generations.order_by("-id")[:LAST_BUILDS])
+    generation = model.generations.filter(status=Status.PUBLISHED).first()
+    total = vector_state(model).count
+    new = vector_state(model, after_id=generation.highest_embedding_id).count if generation else total
+    held = generation.count if generation else 0
+    return PipelineHealth(
+        pipeline=pipeline,
+        model=model,
+        generation=generation,
+        total=total,
+        new=new,
+        dropped=max(0, held - (total - new)),
+        due_at=drift_limit(held),
+        builds=builds,
+        running=_running(model),
+        trouble=_trouble(model, generation),
+    )
+
+
+def _running(model: EmbeddingModel) -> BuildProgress | None:
+    """The lock says whether somebody builds, the report how far they are: it outlives a builder that was killed."""
+    said = reported(model)
+    is_waiting = said is not None and said.step == REQUESTED
+    if is_building(model):
+        return said if said is not None and not is_waiting else BuildProgress("building")
+    return said if is_waiting else None
+
+
+def _trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
+    """What the pointer on disk says against the record. Paths are for the log."""
+    try:
+        _, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
+        published = Generations(spec.root).published().name
+    except IndexNotBuilt:
+        if generation is None:
+            return ""
+        return "The index is gone from the disk: search answers exactly from the database, more slowly. Rebuild it."
+    except (IndexDamaged, ImproperlyConfigured) as error:
+        logger.error("the index of %s: %s", model, error)
+        return "The index cannot be read: search answers exactly from the database, more slowly. Rebuild it."
+    if generation is None or generation.name != published:
+        return f"Generation {published} serves, which is not the one recorded here. Rebuild it."
+    return ""
+
+
+def as_json(state: PipelineHealth) -> dict[str, Any]:
+    """What the page needs to follow a build."""
+    running = state.running
+    return {
+        "pipeline": state.pipeline,
+        "running": {"step": running.step, "done": running.done, "total": running.total} if running else None,
+        "last": str(state.builds[0].pk) if state.builds else "",
+    }

@@ -1,0 +1,110 @@
+"""Who a face may be: the nearest faces that somebody named, one for each person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.embedding_models import serving_model
+from catalog.models import Collection, EmbeddingModel, Person, Region
+from catalog.naming import rejected_people
+from catalog.selectors import regions_by_embedding_id, vector_of_region
+from search import serving
+from search.engines.types import EVERYWHERE, Hits, Scope
+from search.exceptions import NothingToSearchWith
+from search.ranking import best_per_key, similarity, within
+
+if TYPE_CHECKING:
+    from catalog.querysets import Viewer
+
+MOST = 5
+FIRST_ASK, ASK_MORE, LAST_ASK = 64, 4, 4096  # hits asked for: most faces near a face are without a name
+SAME, NEAR = "same", "near"
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """``likeness`` is "same" or "near", by the model's measured distances; None for a model that nobody measured."""
+
+    person: Person
+    region: Region
+    distance: float
+    similarity: float | None
+    likeness: str | None
+
+
+def suggest_people(region: Region, viewer: Viewer, most: int = MOST) -> list[Suggestion]:
+    """People named on the faces nearest to this one that the viewer may search, nearest first.
+
+    Left out: whom somebody said this face is not, and what is farther than the model's measured *near*. Of faces so
+    crowded that LAST_ASK of them are nearer than a named one, nobody is suggested. Raises NothingToSearchWith where the
+    region has no embedding yet, NoServingModel.
+    """
+    model = serving_model(region.pipeline)
+    vector = vector_of_region(region, model)
+    if vector is None:
+        raise NothingToSearchWith("This face has no embedding yet. Wait until its image is processed.")
+    collections = list(Collection.objects.face_searchable_by(viewer))
+    if not collections:
+        return []
+    everywhere = Collection.objects.filter(pipelines__contains=[region.pipeline]).count()
+    keys = np.array([collection.index_key for collection in collections], dtype=np.int64)
+    scope = EVERYWHERE if len(collections) == everywhere else Scope(collections=keys)
+    left_out = rejected_people(region)
+    return _nearest(_Ask(region, model, vector, scope, [each.pk for each in collections], left_out, viewer, most))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    region: Region
+    model: EmbeddingModel
+    vector: NDArray[np.float32]
+    scope: Scope
+    collections: Sequence[UUID]
+    left_out: set[UUID]
+    viewer: Viewer
+    most: int
+
+
+def _nearest(ask: _Ask) -> list[Suggestion]:
+    """Ask for more until there are enough people, or nothing more that is near."""
+    snapshot = serving.snapshot(ask.model)
+    count = FIRST_ASK
+    while True:
+        hits = snapshot.search(ask.vector, count, ask.scope)
+        inside = within(hits, ask.model.near_distance)
+        found = _people(inside, ask)
+        exhausted = len(hits) < count or len(inside) < len(hits)
+        if len(found) == ask.most or exhausted or count >= LAST_ASK:
+            return found
+        count *= ASK_MORE
+
+
+def _people(hits: Hits, ask: _Ask) -> list[Suggestion]:
+    ids = [int(hit) for hit in hits.ids]
+    regions = regions_by_embedding_id(ids, ask.region.pipeline, ask.collections, ask.viewer)
+    named = {hit: region for hit, region in regions.items() if _counts(region, ask)}
+    people = {hit: region.person_id for hit, region in named.items()}
+    best = best_per_key(zip(ids, hits.distances.tolist(), strict=True), named, people, ask.most)
+    return [_suggestion(region, distance, ask.model) for region, distance in best]
+
+
+def _counts(region: Region, ask: _Ask) -> bool:
+    person = region.person
+    if person is None or region.pk == ask.region.pk or person.merged_into_id is not None:
+        return False
+    return person.pk not in ask.left_out and person.pk != ask.region.person_id
+
+
+def _suggestion(region: Region, distance: float, model: EmbeddingModel) -> Suggestion:
+    assert region.person is not None
+    likeness = None
+    if model.same_distance is not None:
+        likeness = SAME if distance <= model.same_distance else NEAR
+    score = similarity(distance, model.same_distance, model.near_distance)
+    return Suggestion(region.person, region, distance, score, likeness)

@@ -1,0 +1,145 @@
+"""A job's page: what became of every file, how far it is, how fast, and for how long still."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from catalog.models import Image, IntakeJob, IntakeLine
+from catalog.overview import progress_of
+from tests.cast import Cast, make_image
+from tests.catalog.admin.staff import staff_client
+from tests.catalog.api.conftest import cast
+
+__all__ = ["cast"]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def editor(cast: Cast) -> Client:
+    return staff_client(cast, "editor")
+
+
+@pytest.fixture
+def job(cast: Cast) -> IntakeJob:
+    return IntakeJob.objects.create(collection=cast.private, source="admin", started_by=cast.editor)
+
+
+def line(job: IntakeJob, verdict: str = "stored", image: Image | None = None, **facts: Any) -> IntakeLine:
+    reason = "It is broken." if verdict in ("refused", "failed") else ""
+    return IntakeLine.objects.create(
+        job=job, verdict=verdict, image=image, **{"source": "a.jpg", "reason": reason, **facts}
+    )
+
+
+def ready_after(job: IntakeJob, seconds: float) -> None:
+    line(job, image=make_image(job.collection, processed_at=job.created_at + timedelta(seconds=seconds)))
+
+
+def url(job: IntakeJob, kind: str = "change") -> str:
+    return reverse(f"admin:catalog_intakejob_{kind}", args=[job.pk])
+
+
+def later(job: IntakeJob, seconds: float) -> datetime:
+    return job.created_at + timedelta(seconds=seconds)
+
+
+def test_rate_and_time_left(job: IntakeJob) -> None:
+    for number in range(1, 5):
+        ready_after(job, number)
+    for _ in range(6):
+        line(job, image=make_image(job.collection, status="queued"))
+    line(job, "refused")
+    progress = progress_of(job, now=later(job, 8))
+    assert (progress.total, progress.finished, progress.waiting) == (11, 5, 6)
+    assert progress.rate == pytest.approx(0.5)
+    assert progress.seconds_left == pytest.approx(12)
+
+
+def test_a_job_that_is_through_keeps_its_rate(job: IntakeJob) -> None:
+    for number in range(1, 5):
+        ready_after(job, number)
+    progress = progress_of(job, now=later(job, 100_000))
+    assert progress.rate == pytest.approx(1)
+    assert progress.seconds_left is None
+
+
+def test_nobody_knows_before_the_first(job: IntakeJob) -> None:
+    line(job, image=make_image(job.collection, status="queued"))
+    progress = progress_of(job)
+    assert (progress.rate, progress.seconds_left) == (None, None)
+
+
+def test_the_page_says_it_of_every_line(job: IntakeJob, editor: Client) -> None:
+    here = make_image(job.collection)
+    ready_after(job, 1)
+    line(job, "duplicate", here, reason="This collection already has the very same file.")
+    line(job, "refused", source="<script>alert(1)</script>.png", reason="The file is empty.")
+    line(job, "failed", make_image(job.collection, status="failed", reason="It is broken."))
+    page = editor.get(url(job)).content.decode()
+    for words in ("4 of 4 finished", "1 ready", "1 already here", "1 refused", "1 failed", "The file is empty."):
+        assert words in page
+    assert reverse("admin:catalog_image_change", args=[here.pk]) in page
+    assert "<script>alert(1)" not in page
+
+
+def test_lines_come_in_pages_and_by_verdict(job: IntakeJob, editor: Client) -> None:
+    IntakeLine.objects.bulk_create(IntakeLine(job=job, source=f"{number}.jpg") for number in range(130))
+    line(job, "refused", source="last.png")
+    assert len(editor.get(url(job)).context["rows"]) == 100
+    assert [row["source"] for row in editor.get(url(job), {"page": 2}).context["rows"]][-1] == "last.png"
+    assert [row["source"] for row in editor.get(url(job), {"verdict": "refused"}).context["rows"]] == ["last.png"]
+
+
+def test_what_is_asked_for_while_it_goes_on(job: IntakeJob, editor: Client) -> None:
+    mine = line(job, image=make_image(job.collection, status="queued"))
+    other = line(job, image=make_image(job.collection, status="processing", lease_until=timezone.now()))
+    asked = {"lines": f"{mine.pk},nonsense,{job.pk}"}
+    said = editor.get(url(job, "lines"), asked).json()
+    assert [(each["id"], each["state"], each["finished"]) for each in said["lines"]] == [
+        (str(mine.pk), "queued", False)
+    ]
+    Image.objects.update(status="ready", processed_at=timezone.now())
+    said = editor.get(url(job, "lines"), {"lines": f"{mine.pk},{other.pk}"}).json()
+    assert {each["state"] for each in said["lines"]} == {"ready"}
+    assert all(each["finished"] and each["thumbnail"] for each in said["lines"])
+    assert (said["progress"]["finished"], said["progress"]["total"]) == (2, 2)
+
+
+def test_lines_of_another_job_are_not_told(job: IntakeJob, cast: Cast, editor: Client) -> None:
+    foreign = IntakeJob.objects.create(collection=cast.foreign, source="admin")
+    theirs = line(foreign, source="secret.jpg")
+    assert editor.get(url(job, "lines"), {"lines": str(theirs.pk)}).json()["lines"] == []
+
+
+def test_the_list_counts_in_the_same_number_of_queries(job: IntakeJob, cast: Cast, editor: Client) -> None:
+    address = reverse("admin:catalog_intakejob_changelist")
+    line(job, "refused")
+    line(job, image=make_image(job.collection, status="queued"))
+    line(job, "duplicate", make_image(job.collection))
+    [row] = editor.get(address).context["cl"].result_list
+    assert (row.line_count, row.waiting_count, row.duplicate_count, row.refused_count) == (3, 1, 1, 1)
+    with CaptureQueriesContext(connection) as few:
+        editor.get(address)
+    for _ in range(5):
+        line(IntakeJob.objects.create(collection=cast.private, source="api", started_by=cast.superuser))
+    with CaptureQueriesContext(connection) as many:
+        editor.get(address)
+    assert len(many) == len(few)
+
+
+def test_a_record_is_not_written_by_hand(job: IntakeJob, cast: Cast) -> None:
+    client = staff_client(cast, "superuser")
+    client.post(url(job), {"source": "api"})
+    client.post(
+        reverse("admin:catalog_intakejob_changelist"), {"action": "delete_selected", "_selected_action": job.pk}
+    )
+    job.refresh_from_db()
+    assert job.source == "admin"

@@ -1,0 +1,133 @@
+"""Errors as pages for people, in the design of the page and in their language: problems by the same codes as the API's.
+
+A page of an error must not fail itself: it asks no database and no session.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.defaultfilters import filesizeformat
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.views import defaults
+
+from search.policy import PAGE, restricted
+from visearch_site.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+Text = str | Promise
+UPLOAD_PATH = "/search/"
+FILE_FIELD = "image"
+
+# code -> title, sentence. What is not here (it cannot happen on the page) is told in the API's words.
+WORDS: dict[str, tuple[Text, Text]] = {
+    "too-many-bytes": (_("This file is too large"), _("A photo may have %(limit)s. Send a smaller copy of it.")),
+    "not-an-image": (_("This is not an image"), _("It holds something else. Choose a photo.")),
+    "format-not-supported": (
+        _("We cannot read this kind of image"),
+        _("Choose a JPEG, PNG, WebP, HEIC, AVIF, GIF or TIFF."),
+    ),
+    "format-mismatch": (
+        _("Name and content disagree"),
+        _("It ends like one kind of image and is another. Rename it, or choose another photo."),
+    ),
+    "empty-file": (_("This file is empty"), _("There is nothing in it. Choose another photo.")),
+    "truncated-image": (_("This image is damaged"), _("Its end is missing or broken. Choose another copy of it.")),
+    "too-many-pixels": (_("This image is too large"), _("It has too many pixels. Send a smaller copy of it.")),
+    "too-many-frames": (_("This animation is too long"), _("Send a still image, or a shorter animation.")),
+    "invalid": (_("That cannot be searched with"), "%(detail)s"),
+    "body-too-large": (_("That is too much at once"), _("Send one photo, and little beside it.")),
+    "parse-error": (_("Only a part of it arrived"), _("The connection broke off. Send it once more.")),
+    "throttled": (
+        _("That was a lot of searches"),
+        _("Wait %(seconds)s seconds, then search on. Your photo was not kept: put it in again."),
+    ),
+    "busy": (_("Many are searching just now"), _("Nothing of yours was kept. Try again in a moment.")),
+    "bad-request": (_("That request was not understood"), _("Go back to the search and begin once more.")),
+    "permission-denied": (
+        _("This is not for you to see"),
+        _("Sign in with another account, or go back to the search."),
+    ),
+    "not-found": (
+        _("There is nothing here"),
+        _("The address is wrong, or what was here is gone or not for everybody."),
+    ),
+    "conflict": (
+        _("Somebody was faster"),
+        _("They changed the same thing in this moment. Look again, then try again."),
+    ),
+    "server-error": (
+        _("Something broke here"),
+        _("It is not your fault, and it is in our log. Try again in a moment."),
+    ),
+    "database-unavailable": (_("We are away for a moment"), _("Nothing was lost. Try again in a minute.")),
+    "storage-unavailable": (_("We are away for a moment"), _("Images cannot be read just now. Try again later.")),
+    "model-unavailable": (
+        _("Searching is not possible just now"),
+        _("What recognises images is being looked after. Try again later."),
+    ),
+    "no-serving-model": (
+        _("Searching is not possible yet"),
+        _("What recognises images has still to be set up. Try again later."),
+    ),
+    "session-ended": (
+        _("This page was open for too long"),
+        _("For your safety its forms have expired, or cookies are off. Begin once more."),
+    ),
+}
+
+
+def problem_page(request: HttpRequest, problem: Problem, words: str = "") -> HttpResponse:
+    """The page of a problem, in the words of its code or of another key of WORDS; Django's plain one if that fails."""
+    try:
+        title, sentence = WORDS.get(words or problem.code, (problem.title, "%(detail)s"))
+        response = render(
+            request,
+            "errors/problem.html",
+            {
+                "status": problem.status,
+                "title": title,
+                "sentence": str(sentence) % _numbers(problem),
+                "file_name": _file_name(request),
+                "ask_again": request.path_info == UPLOAD_PATH and problem.code != "server-error",
+            },
+            status=problem.status,
+        )
+    except Exception:
+        logger.exception("the page of %s cannot be made", problem.code)
+        return defaults.server_error(request)
+    for name, value in problem.headers.items():
+        response.headers[name] = value
+    response.headers["Cache-Control"] = "no-store"
+    return restricted(response, PAGE)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """CSRF_FAILURE_VIEW: of forms, hence of pages; the API answers for itself."""
+    return problem_page(request, Problem("permission-denied", reason), "session-ended")
+
+
+def _numbers(problem: Problem) -> Mapping[str, Any]:
+    limit = problem.extra.get("limit")
+    return {
+        "detail": problem.detail,
+        "limit": filesizeformat(limit) if isinstance(limit, int) else "",
+        "seconds": problem.headers.get("Retry-After", ""),
+    }
+
+
+def _file_name(request: HttpRequest) -> str:
+    """Of the file that was sent, unless sending it is what failed."""
+    if request.path_info != UPLOAD_PATH or request.method != "POST":
+        return ""
+    try:
+        files = request.FILES.getlist(FILE_FIELD)
+    except Exception:  # noqa: BLE001 - whatever stopped the body from being read is what this page tells
+        return ""
+    return str(files[0].name) if len(files) == 1 else ""

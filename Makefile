@@ -1,5 +1,5 @@
 # `make demo` is the quickest way in; docs/operating.md and CONTRIBUTING.md say the rest.
-.PHONY: help demo up test test-fast lint constraints clean venv install install-all
+.PHONY: help demo up test test-fast lint constraints clean venv install install-all install-samples
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -18,14 +18,16 @@ help:
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make clean      removes $(VENV) and caches, never var/"
 
-demo up: install
+demo: install install-samples
+up: install
+demo up:
 	@exec $(BIN)/python -m visearch_site.local $@
 
-test: install-all
+test: install-all install-samples
 	@exec $(BIN)/python -m pytest -p tests.plugins.skips
 
-test-fast: install-all
-	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not models and not stack"
+test-fast: install-all install-samples
+	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not models and not stack and not browser"
 
 lint: install-all
 	$(BIN)/ruff check .
@@ -73,3 +75,8 @@ install: venv
 
 install-all: venv
 	$(call pip_install,all,-r requirements.txt,$(ALL_FILES))
+
+# Without them the demo goes on and says what it lacks.
+install-samples: venv
+	$(call pip_install,samples,--no-deps --require-hashes --retries 1 -r requirements/samples.txt,requirements/samples.txt) \
+	|| echo "The samples of requirements/samples.txt could not be installed; the others are there."

@@ -12,17 +12,14 @@ from visearch_site.local.errors import LocalError
 from visearch_site.local.places import BASE_DIR
 from visearch_site.local.supervision import APP, Program
 
-SAMPLES_DIR = BASE_DIR / "catalog" / "samples" / "leaders"
-SAMPLES_NAME = "World leaders"
-# Faces in the samples can be searched by everybody; in a folder of one's own by staff, until the admin says otherwise.
-SAMPLES_OPTIONS = ("--pipelines", "face,image", "--public", "--face-search", "everyone", "--person-from-folder")
+MANAGE = (sys.executable, str(BASE_DIR / "manage.py"))
 OWN_FOLDER_OPTIONS = ("--pipelines", "face,image")
 MAX_PORT = 65535
 
 
 @dataclass(frozen=True)
 class Load:
-    """A folder of images to import once the site serves. With `once`, a later start does not import it again."""
+    """Images to put in once the site serves, by a command. With `once`, a later start does not run it again."""
 
     title: str
     command: list[str]
@@ -55,7 +52,9 @@ def django_site(*, samples: bool) -> Site:
     host = os.environ.get("HOST") or "127.0.0.1"
     port = _number("PORT", 8000, maximum=MAX_PORT)
     folder = os.environ.get("PICTURES")
-    loads = [*([_samples()] if samples else []), *([_own_images(Path(folder))] if folder else [])]
+    own = [_own_images(Path(folder))] if folder else []
+    # The digits take minutes, so they come last; all others are there within the first minute.
+    loads = [_sample("leaders"), _sample("objects"), *own, _sample("digits")] if samples else own
     prepare = [sys.executable, "-m", "visearch_site.local.prepare"]
     return Site(host, port, [_web(host, port), _worker(), _beat()], prepare, loads)
 
@@ -84,24 +83,18 @@ def _python(name: str, *module: str) -> Program:
     return Program(name, APP, [sys.executable, "-m", *module], BASE_DIR)
 
 
-def _samples() -> Load:
-    return _import("the samples", SAMPLES_DIR, SAMPLES_NAME, SAMPLES_OPTIONS, once=True)
+def _sample(key: str) -> Load:
+    return Load(f"the sample {key}", [*MANAGE, "load_samples", key], once=True)
 
 
 def _own_images(folder: Path) -> Load:
     folder = folder.expanduser().resolve()
     if not folder.name:
         raise LocalError(f"PICTURES={folder} has no name that its collection could get. Name a folder below it.")
-    return _import(f"the images of {folder}", folder, folder.name, OWN_FOLDER_OPTIONS, once=False)
-
-
-def _import(title: str, folder: Path, collection: str, options: tuple[str, ...], *, once: bool) -> Load:
     if not folder.is_dir():
-        raise LocalError(
-            f"There is no folder {folder}, so {title} cannot be loaded. Name an existing folder of images."
-        )
-    manage = [sys.executable, str(BASE_DIR / "manage.py"), "import_folder", str(folder)]
-    return Load(title, [*manage, "--collection", collection, *options], once)
+        raise LocalError(f"There is no folder {folder}, so it cannot be loaded. Name an existing folder of images.")
+    command = [*MANAGE, "import_folder", str(folder), "--collection", folder.name, *OWN_FOLDER_OPTIONS]
+    return Load(f"the images of {folder}", command, once=False)
 
 
 def _number(name: str, default: int, *, maximum: int) -> int:

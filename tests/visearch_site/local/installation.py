@@ -26,9 +26,9 @@ PATIENCE = 60
 Answer = TypeVar("Answer")
 
 
-def eventually(ask: Callable[[], Answer]) -> Answer:
-    """The first truthy answer; fails when there is none for a minute."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(ask: Callable[[], Answer], seconds: float = PATIENCE) -> Answer:
+    """The first truthy answer; fails when there is none for a minute, or so many seconds."""
+    deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.samples.sets import SETS
 from visearch_site.local.errors import LocalError
 from visearch_site.local.site import Site, django_site
 
@@ -18,9 +19,15 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_make_up_loads_nothing_and_make_demo_the_samples_once() -> None:
     assert django_site(samples=False).loads == []
-    [load] = django_site(samples=True).loads
-    assert load.once
-    assert {"World leaders", "--public", "--person-from-folder"} <= set(load.command)
+    loads = django_site(samples=True).loads
+    assert all(load.once for load in loads)
+    assert [load.command[-2:] for load in loads] == [["load_samples", key] for key in SETS]
+
+
+def test_a_folder_of_ones_own_does_not_wait_for_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURES", str(tmp_path))
+    titles = [load.title for load in django_site(samples=True).loads]
+    assert titles[-2:] == [f"the images of {tmp_path}", "the sample digits"]
 
 
 def test_a_folder_of_ones_own_is_loaded_into_a_private_collection_of_its_name(

@@ -15,13 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import django
-import psycopg
 import pytest
 
-from tests.stack import Stack
-from visearch_site.local import redis
-from visearch_site.local.account import servers_account
-from visearch_site.local.places import socket_folder
+from tests.stack import Stack, new_stack
 from visearch_site.local.servers import Servers, local_servers
 
 RUN_DIR = Path(tempfile.mkdtemp(prefix="visearch-test-"))
@@ -48,32 +44,6 @@ os.environ.update(
 django.setup()  # pytest-django looked for settings before this file was read, and found none
 
 
-def _new_stack() -> Stack:
-    """A stack on a database of its own, so that it never meets the test database of the other tests."""
-    with psycopg.connect(SERVERS.database_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE stack")
-    url = SERVERS.database_url.replace("/visearch?", "/stack?")
-    logs = RUN_DIR / "stack"
-    logs.mkdir()
-    sockets = socket_folder(servers_account())
-    _at_exit.callback(shutil.rmtree, sockets, ignore_errors=True)
-    env = {
-        **os.environ,
-        "DATABASE_URL": url,
-        "REDIS_URL": redis.url(sockets),
-        "VISEARCH_VAR": str(RUN_DIR / "stack" / "var"),
-        "VISEARCH_LEASE_SECONDS": "4",
-        "VISEARCH_SWEEP_SECONDS": "1",
-        "VISEARCH_THROTTLE_ANON": "10000/min",
-        "VISEARCH_THROTTLE_USER": "10000/min",
-        "VISEARCH_THROTTLE_SEARCH": "10000/min",
-        "VISEARCH_THROTTLE_LOGIN": "10000/min",
-    }
-    stack = Stack(env=env, database_url=url, logs=logs, sockets=sockets)
-    stack.start_redis()
-    return stack
-
-
 STACK: list[Stack] = []
 ASK_FOR_PROCESS_ID = """
 import os
@@ -97,8 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _started_stack() -> Stack:
-    stack = _new_stack()
-    _at_exit.callback(stack.stop)
+    stack = _at_exit.enter_context(new_stack(SERVERS, RUN_DIR, "stack"))
     stack.manage("migrate")
     stack.manage("models", "build")
     stack.start("worker")
@@ -112,6 +81,12 @@ def _started_stack() -> Stack:
 @pytest.fixture(scope="session")
 def servers() -> Servers:
     return SERVERS
+
+
+@pytest.fixture(scope="session")
+def run_dir() -> Path:
+    """The folder of this run, removed at its end."""
+    return RUN_DIR
 
 
 @pytest.fixture

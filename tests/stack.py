@@ -6,12 +6,14 @@ Nothing is replaced. Tests talk to it over HTTP and look into its database with 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,11 @@ from typing import Any
 import psycopg
 import requests
 
+from visearch_site.local.account import servers_account
+from visearch_site.local.places import socket_folder
 from visearch_site.local.redis import RedisServer, start_redis
+from visearch_site.local.redis import url as redis_url
+from visearch_site.local.servers import Servers
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 60.0  # seconds until waiting for something is a failure
@@ -86,7 +92,7 @@ class Stack:
     def answers(self, path: str) -> bool:
         try:
             return requests.get(self.url + path, timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def kill(self, name: str, sig: signal.Signals = signal.SIGKILL) -> int:
@@ -128,3 +134,37 @@ class Stack:
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement)
+
+
+@contextmanager
+def new_stack(servers: Servers, folder: Path, name: str, **settings: str) -> Iterator[Stack]:
+    """A stack on a database, a Redis and a folder of its own, so that it never meets the data of other tests.
+
+    Nothing but Redis runs yet. At the end all of it is killed.
+    """
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    database_url = servers.database_url.replace("/visearch?", f"/{name}?")
+    logs = folder / name
+    logs.mkdir()
+    sockets = socket_folder(servers_account())
+    env = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url(sockets),
+        "VISEARCH_VAR": str(logs / "var"),
+        "VISEARCH_LEASE_SECONDS": "4",
+        "VISEARCH_SWEEP_SECONDS": "1",
+        "VISEARCH_THROTTLE_ANON": "10000/min",
+        "VISEARCH_THROTTLE_USER": "10000/min",
+        "VISEARCH_THROTTLE_SEARCH": "10000/min",
+        "VISEARCH_THROTTLE_LOGIN": "10000/min",
+        **settings,
+    }
+    stack = Stack(env=env, database_url=database_url, logs=logs, sockets=sockets)
+    stack.start_redis()
+    try:
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(sockets, ignore_errors=True)

@@ -1,0 +1,86 @@
+"""A stack of these tests' own, with a small shop in it, and visitors who use it with Debian's chromium.
+
+playwright keeps an event loop in the thread while it runs, which Django's ORM refuses to work beside; so it runs for
+one module at a time, and these tests look into the database with plain SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser.driver import Watch, chromium, installed_chromium, opened
+from tests.browser.shop import PASSWORD, STAFF, fill
+from tests.stack import Stack, new_stack, wait_for
+from visearch_site.local.servers import Servers
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    found = installed_chromium()
+    if found is None:
+        pytest.skip("no chromium in PATH; on Debian: apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(program: str, servers: Servers, run_dir: Path) -> Iterator[Stack]:
+    """The whole product, serving, with the shop's images ready."""
+    with new_stack(servers, run_dir, "browser") as stack:
+        stack.manage("migrate")
+        stack.manage("collectstatic", "--no-input")
+        stack.manage("models", "build")
+        stack.start("worker")
+        stack.start_web()
+        fill(stack)
+        waiting = "SELECT count(*) FROM catalog_image WHERE status NOT IN ('ready', 'failed')"
+        wait_for("the shop's images", lambda: stack.sql(waiting)[0][0] == 0)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser(program: str) -> Iterator[Browser]:
+    with chromium(program) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Stack) -> Iterator[Callable[..., tuple[Page, Watch]]]:
+    """Opens the site as somebody new; options are those of playwright's new_context."""
+    with ExitStack() as visits:
+        yield lambda **options: visits.enter_context(opened(browser, site.url, **options))
+
+
+@pytest.fixture
+def visitor(visit: Callable[..., tuple[Page, Watch]]) -> tuple[Page, Watch]:
+    """A shopper with JavaScript, who has nothing open yet, and what watches them."""
+    return visit()
+
+
+@pytest.fixture
+def page(visitor: tuple[Page, Watch]) -> Page:
+    return visitor[0]
+
+
+@pytest.fixture
+def watch(visitor: tuple[Page, Watch]) -> Watch:
+    return visitor[1]
+
+
+@pytest.fixture
+def staff(page: Page) -> Page:
+    """A superuser who has signed in to the admin."""
+    sign_in(page, STAFF)
+    return page
+
+
+def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
+    page.goto("/admin/login/?next=/admin/")
+    page.get_by_label("Username").fill(name)
+    page.locator("input[type=password]").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/admin/")

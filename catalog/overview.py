@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, F, Max, Model, OuterRef, QuerySet, Subquery
+from django.db.models import Count, F, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -14,6 +14,7 @@ from catalog.models import Image, IntakeJob, IntakeLine, Region
 from catalog.querysets import CollectionQuerySet, ImageQuerySet
 from catalog.regions import FACE
 
+RECENT = timedelta(minutes=2)  # how long back the pace of a job is measured
 WAITING = (Image.Status.QUEUED, Image.Status.PROCESSING)
 Verdict = IntakeLine.Verdict
 
@@ -65,7 +66,8 @@ class JobProgress:
     """How far a job is.
 
     ``verdicts``: lines by verdict. ``waiting``: files that have not come to their end yet. ``rate``: images processed
-    per second since it began, None before the first. ``seconds_left``: at that rate, None where nobody can say.
+    per second within the last RECENT, None where there was none. ``seconds_left``: at that rate, None where nobody can
+    say.
     """
 
     verdicts: Mapping[str, int]
@@ -85,21 +87,16 @@ class JobProgress:
 
 def progress_of(job: IntakeJob, now: datetime | None = None) -> JobProgress:
     """Three queries, however many lines the job has."""
+    now = now or timezone.now()
     lines = job.lines.order_by()
     verdicts = dict(lines.values_list("verdict").annotate(n=Count("pk")))
     stored = lines.filter(verdict=Verdict.STORED).values_list(F("image__status")).annotate(n=Count("pk"))
     statuses = {status or "deleted": number for status, number in stored}
-    after = (
-        lines.filter(image__isnull=False).exclude(verdict=Verdict.DUPLICATE).aggregate(last=Max("image__processed_at"))
-    )
-    tried = lines.filter(verdict=Verdict.FAILED, image__isnull=False).count()
     waiting = sum(statuses.get(status, 0) for status in WAITING) + verdicts.get(Verdict.RECEIVING, 0)
-    until = (now or timezone.now()) if waiting else after["last"]
-    rate = _rate(statuses.get(Image.Status.READY, 0) + tried, job.created_at, until)
+    since = max(job.created_at, now - RECENT)  # a job may rest for days and go on: what was before says nothing
+    recent = lines.exclude(verdict=Verdict.DUPLICATE).filter(
+        image__processed_at__gt=since, image__processed_at__lte=now
+    )
+    done = recent.count()
+    rate = done / ((now - since) / timedelta(seconds=1)) if done else None
     return JobProgress(verdicts, statuses, waiting, rate, waiting / rate if rate and waiting else None)
-
-
-def _rate(done: int, since: datetime, until: datetime | None) -> float | None:
-    if not done or until is None or until <= since:
-        return None
-    return done / ((until - since) / timedelta(seconds=1))

@@ -307,6 +307,6 @@ def process_again(images: Sequence[UUID]) -> int:
         IntakeLine.objects.filter(image__in=again, code=claims.PROCESSING_FAILED).update(
             verdict=IntakeLine.Verdict.STORED, code="", reason=""
         )
-        for image_id in again:
-            transaction.on_commit(lambda key=image_id: nudge(key))  # type: ignore[misc]
+        if again:
+            transaction.on_commit(lambda: nudge(again[0]))  # one makes the workers process all that waits
     return len(again)

@@ -15,7 +15,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
-from django.views.decorators.http import require_POST
 from kombu.exceptions import OperationalError as BrokerError
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -82,7 +81,7 @@ class IndexGenerationAdmin(Records):
         own = [
             path("health/", wrap(self.health_view), name="search_health"),
             path("health/state/", wrap(self.state_view), name="search_health_state"),
-            path("health/rebuild/<uuid:pk>/", wrap(require_POST(self.rebuild_view)), name="search_rebuild"),
+            path("health/rebuild/<uuid:pk>/", wrap(self.rebuild_view), name="search_rebuild"),
         ]
         return [*own, *super().get_urls()]
 
@@ -105,9 +104,12 @@ class IndexGenerationAdmin(Records):
         return JsonResponse({"pipelines": [as_json(state) for state in health()]})
 
     def rebuild_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Ask a worker to build the index of this model now, whether it is due or not."""
+        """POST: ask a worker to build the index of this model now, whether it is due or not."""
         if not may_rebuild(request):
             raise PermissionDenied
+        if request.method != "POST":  # a login on the way makes it a GET
+            messages.info(request, "Nothing was asked for yet. Press “Rebuild now” again.")
+            return HttpResponseRedirect(reverse("admin:search_health"))
         model = get_object_or_404(EmbeddingModel, pk=pk, state=EmbeddingModel.State.SERVING)
         progress.report(model, progress.BuildProgress(progress.REQUESTED), progress.REQUEST_SECONDS)
         try:

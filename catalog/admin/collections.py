@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
+from catalog.admin.saving import SavesWhatChanged
 from catalog.admin.uploading import UploadUrls, may_upload, upload_context
 from catalog.models import Collection, Image
 from catalog.overview import with_counts
@@ -69,7 +70,7 @@ class CollectionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Collection)
-class CollectionAdmin(UploadUrls):
+class CollectionAdmin(SavesWhatChanged, UploadUrls):
     form = CollectionForm
     list_display = ("name", "visibility", "runs", "images", "faces", "unnamed", "failed")
     search_fields = ("name", "description")

@@ -31,6 +31,7 @@ from catalog.vision.types import Box
 
 State = dict[str, Any]
 SHOWN_SIZE = 1280
+NOTHING_DONE = "Nothing was changed. Press the button once more."
 WORKING = (Image.Status.QUEUED, Image.Status.PROCESSING)
 
 
@@ -231,15 +232,26 @@ def _name(request: HttpRequest, face: Region, user: User) -> None:
 
 
 def _reject(request: HttpRequest, face: Region, user: User) -> None:
-    person = _person(request.POST["person"], user) if request.POST.get("person") else face.person
-    if person is None:
-        raise CurationError("Nobody is named here, so there is nobody whom it is not.")
-    curate.reject_person(face, person, user)
+    """``person``: somebody who was suggested, else whom the page showed (``seen``), never who is named by now."""
+    expected = _expected(request)
+    if request.POST.get("person"):
+        person = _person(request.POST["person"], user)
+    elif not isinstance(expected, UUID):
+        raise CurationError("Nobody was named here when you looked, so there is nobody whom it is not. Look again.")
+    elif face.person is None:
+        person = _person(str(expected), user)
+    else:
+        curate.check_seen(face, expected)
+        person = face.person
+    curate.reject_person(face, person, user, expected)
 
 
 ACTIONS: dict[str, tuple[Callable[[HttpRequest, Region, User], object], str]] = {
     "name": (_name, "The name is saved."),
-    "unname": (lambda _, face, user: curate.unname_face(face, user), "The name was taken off."),
+    "unname": (
+        lambda request, face, user: curate.unname_face(face, user, _expected(request)),
+        "The name was taken off.",
+    ),
     "reject": (_reject, "Remembered: this face is not this person."),
     "dismiss": (lambda _, face, user: curate.dismiss_region(face, user), "Remembered: this is not a face."),
     "restore": (lambda _, face, user: curate.restore_region(face, user), "It is a face again."),
@@ -247,7 +259,10 @@ ACTIONS: dict[str, tuple[Callable[[HttpRequest, Region, User], object], str]] = 
         lambda request, face, user: curate.move_region(face, _box(request), user),
         "The box was moved. It can be searched once the image is processed.",
     ),
-    "delete": (lambda _, face, user: curate.delete_region(face, user), "The face was deleted."),
+    "delete": (
+        lambda request, face, user: curate.delete_region(face, user, _expected(request)),
+        "The face was deleted.",
+    ),
 }
 
 
@@ -262,14 +277,15 @@ def _person(key: str, user: User) -> Person:
     return person.current()
 
 
-def _expected(request: HttpRequest) -> Any:
+def _expected(request: HttpRequest) -> curate.Expected:
+    """The key of whom the page showed as named here. Raises CurationError."""
     seen = request.POST.get("seen")
     if seen is None:
         return ...
     try:
         return UUID(seen) if seen else None
-    except ValueError:
-        return ...
+    except ValueError as error:
+        raise CurationError("This page does not say who was named here. Reload it, then try again.") from error
 
 
 def _box(request: HttpRequest) -> Box:
@@ -285,6 +301,7 @@ def _posted(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
     def posted_or_page(request: HttpRequest, pk: UUID, **rest: Any) -> HttpResponse:
         if request.method != "POST":
+            messages.warning(request, NOTHING_DONE)
             return redirect(reverse("admin:catalog_image_change", args=[pk]))
         return view(request, pk, **rest)
 

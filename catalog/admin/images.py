@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from taggit.forms import TagField, TagWidget
@@ -21,9 +24,11 @@ from unfold.views import ChangeList
 from unfold.widgets import INPUT_CLASSES, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from catalog.admin import filters
-from catalog.admin.base import NONE, CatalogAdmin, moment
+from catalog.admin.base import NONE, moment
+from catalog.admin.chosen import CHANGED, Chosen, chosen, hidden_values
 from catalog.admin.faces import FaceUrls
-from catalog.admin.lines import thumbnail_url
+from catalog.admin.lines import image_url, thumbnail_url
+from catalog.admin.saving import SavesWhatChanged
 from catalog.curation import images as curation
 from catalog.curation.errors import CurationError
 from catalog.models import Collection, Image
@@ -80,7 +85,26 @@ class MoveForm(forms.Form):
     )
 
 
-class TagForm(forms.Form):
+class CleanTags:
+    """Tags as curation.images.tag takes them."""
+
+    cleaned_data: dict[str, Any]
+
+    def clean_tags(self) -> list[str]:
+        names = [" ".join(name.split()) for name in self.cleaned_data["tags"]]
+        for name in names:
+            if len(name) > curation.TAG_LENGTH:
+                raise ValidationError(
+                    f"A tag has {len(name)} characters; {curation.TAG_LENGTH} are the most. Separate tags by commas."
+                )
+        return names
+
+
+class ImageForm(CleanTags, forms.ModelForm):  # type: ignore[type-arg]
+    """One image. Whether it is published is no field: a page that stayed open would publish again what was hidden."""
+
+
+class TagForm(CleanTags, forms.Form):
     tags = TagField(widget=TagWidget(attrs={"class": " ".join(INPUT_CLASSES)}), help_text="Separated by commas.")
 
 
@@ -94,7 +118,8 @@ class LabelForm(forms.Form):
 
 
 @admin.register(Image)
-class ImageAdmin(FaceUrls, CatalogAdmin):
+class ImageAdmin(SavesWhatChanged, FaceUrls):
+    form = ImageForm
     change_list_template = "admin/catalog/images/change_list.html"
     list_display = ("thumbnail", "name", "in_collection", "state", "label", "faces", "tagged", "published", "put_in")
     list_display_links = ("thumbnail", "name")
@@ -114,7 +139,12 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
     search_help_text = "title, label, file name, external id or tag"
     ordering = ("-id",)
     actions = ("publish", "unpublish", "move", "tag", "set_label", "process_again", "delete_images")
-    fields = ("title", "label", "tags", "external_id", "link", "source_url", "licence", "is_published")
+    fields = ("title", "label", "tags", "external_id", "link", "source_url", "licence")
+    change_form_outer_before_template = "admin/catalog/images/before.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.published_view)
+        return [path("<uuid:pk>/published/", view, name="catalog_image_published"), *super().get_urls()]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ImageList]:
         return ImageList
@@ -138,6 +168,16 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
         return super().change_view(  # type: ignore[no-any-return]
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
+
+    def published_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """POST: publish or unpublish one on its page. A login on the way makes it a GET, which changes nothing."""
+        image = get_object_or_404(Image.objects.editable_by(request.user), pk=pk)
+        if not self.has_change_permission(request, image):
+            raise PermissionDenied
+        if request.method == "POST":
+            change = self.publish if request.POST.get("published") == "1" else self.unpublish
+            change(request, Image.objects.filter(pk=pk))
+        return HttpResponseRedirect(image_url(pk))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # images come by upload, in their collection
@@ -215,10 +255,11 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
         form = _form(request, MoveForm)
         mine = Collection.objects.editable_by(request.user).order_by("name")
         form.fields["collection"].queryset = mine  # type: ignore[attr-defined]
-        if not form.is_valid():
-            return self._ask(request, queryset, "move", form, title="Move images", verb="Move")
+        images = chosen(request, queryset)
+        if not form.is_valid() or not images.is_as_shown:
+            return self._ask(request, images, "move", form, title="Move images", verb="Move")
         target = form.cleaned_data["collection"]
-        moved = curation.move(queryset, target, request.user)  # type: ignore[arg-type]
+        moved = curation.move(images.images, target, request.user)  # type: ignore[arg-type]
         if moved.moved:
             messages.success(request, f"{_images(moved.moved)} moved to {target}.")
         for image, reason in moved.refused[:SHOWN_REFUSALS]:
@@ -230,28 +271,33 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
     @admin.action(description="Add tags", permissions=["change"])
     def tag(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
         form = _form(request, TagForm)
-        if not form.is_valid():
-            return self._ask(request, queryset, "tag", form, title="Add tags", verb="Add")
+        images = chosen(request, queryset)
+        if not form.is_valid() or not images.is_as_shown:
+            return self._ask(request, images, "tag", form, title="Add tags", verb="Add")
         names = form.cleaned_data["tags"]
-        self._say(request, queryset, lambda rows, user: curation.tag(rows, names, user), "tagged", "tagged so already")
+        self._say(
+            request, images.images, lambda rows, user: curation.tag(rows, names, user), "tagged", "tagged so already"
+        )
         return None
 
     @admin.action(description="Set the label", permissions=["change"])
     def set_label(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
         form = _form(request, LabelForm)
-        if not form.is_valid():
-            return self._ask(request, queryset, "set_label", form, title="Set the label", verb="Set")
+        images = chosen(request, queryset)
+        if not form.is_valid() or not images.is_as_shown:
+            return self._ask(request, images, "set_label", form, title="Set the label", verb="Set")
         label = form.cleaned_data["label"]
         done = "labelled" if label else "without a label now"
-        self._say(request, queryset, lambda rows, user: curation.label(rows, label, user), done, "so already")
+        self._say(request, images.images, lambda rows, user: curation.label(rows, label, user), done, "so already")
         return None
 
     @admin.action(description="Delete", permissions=["delete"])
     def delete_images(self, request: HttpRequest, queryset: ImageQuerySet) -> HttpResponse | None:
         form = _form(request, Nothing)
-        if not form.is_valid():
-            return self._ask(request, queryset, "delete_images", form, title="Delete", verb="Delete", danger=True)
-        self._say(request, queryset, curation.delete, "deleted, with files", "gone already")
+        images = chosen(request, queryset)
+        if not form.is_valid() or not images.is_as_shown:
+            return self._ask(request, images, "delete_images", form, title="Delete", verb="Delete", danger=True)
+        self._say(request, images.images, curation.delete, "deleted, with files", "gone already")
         return None
 
     def _say(
@@ -272,7 +318,7 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
     def _ask(
         self,
         request: HttpRequest,
-        images: ImageQuerySet,
+        images: Chosen,
         action: str,
         form: forms.Form,
         *,
@@ -281,8 +327,7 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
         danger: bool = False,
     ) -> TemplateResponse:
         """The page between choosing an action and doing it."""
-        across = request.POST.get("select_across") == "1"
-        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        shown = images.images.order_by("-id")[:PREVIEWS]
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -291,11 +336,10 @@ class ImageAdmin(FaceUrls, CatalogAdmin):
             "action": action,
             "verb": verb,
             "danger": danger,
-            "count": images.count(),
-            "previews": [{"url": thumbnail_url(image), "name": str(image)} for image in images[:PREVIEWS]],
-            "select_across": across,
-            "checkbox_name": ACTION_CHECKBOX_NAME,
-            "keys": keys[:1] if across else keys,
+            "count": images.count,
+            "changed": "" if images.is_as_shown else CHANGED,
+            "previews": [{"url": thumbnail_url(image), "name": str(image)} for image in shown],
+            "hidden": hidden_values(request, images),
         }
         return TemplateResponse(request, "admin/catalog/images/ask.html", context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
@@ -23,6 +25,7 @@ from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.overview import with_line_counts
 
 LINES_PER_PAGE = 100
+YOUNG = timedelta(minutes=10)  # for so long more files may come, also while nothing waits
 ASKED_AT_ONCE = 50  # ids in one address, which servers cut at 4 KB
 SOURCES = {"api": "Upload by the API", "admin": "Upload", "folder": "Import of a folder"}
 SHOWN = {"refused": "refused", "failed": "failed", "duplicate": "already here", "stored": "stored"}
@@ -100,16 +103,26 @@ class IntakeJobAdmin(ReadOnly):
             "page": page,
             "verdict": verdict,
             "verdicts": SHOWN,
+            "lines_per_page": LINES_PER_PAGE,
+            "takes_new": not verdict and page.paginator.num_pages == 1,
+            "seconds_young": max(0, round((job.created_at + YOUNG - timezone.now()).total_seconds())),
             "lines_url": reverse("admin:catalog_intakejob_lines", args=[job.pk]),
         }
         return TemplateResponse(request, "admin/catalog/jobs/job.html", context)
 
     def lines_view(self, request: HttpRequest, pk: UUID) -> JsonResponse:
-        """Progress of a job, and those of its lines that are named: at most ASKED_AT_ONCE of `lines=id,id,...`."""
+        """Progress of a job, and of its lines those of `lines=id,id,...`, and as `new` those after the line `after=id`.
+
+        At most ASKED_AT_ONCE of either; an empty `after` is from the first on.
+        """
         job = self._job(request, str(pk))
         asked = [line for line in map(_uuid, request.GET.get("lines", "").split(",")) if line][:ASKED_AT_ONCE]
         lines = rows(_lines(job).filter(pk__in=asked)) if asked else []
-        return JsonResponse({"progress": progress_row(job), "lines": lines})
+        said = {"progress": progress_row(job), "lines": lines}
+        if "after" in request.GET:
+            newer = _lines(job).filter(pk__gt=_uuid(request.GET["after"]) or UUID(int=0))
+            said["new"] = rows(newer[:ASKED_AT_ONCE])
+        return JsonResponse(said)
 
     def _job(self, request: HttpRequest, object_id: str) -> IntakeJob:
         if not self.has_view_permission(request):

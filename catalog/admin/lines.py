@@ -101,7 +101,8 @@ def _counts(progress: JobProgress) -> list[dict[str, Any]]:
 
 def _pace(progress: JobProgress) -> str:
     if progress.rate is None:
-        return "not begun" if progress.waiting else ""
+        resting = "nothing was processed in the last minutes" if progress.finished else "not begun"
+        return resting if progress.waiting else ""
     pace = f"{progress.rate:.1f} images a second" if progress.rate >= 1 else f"{progress.rate * 60:.0f} images a minute"
     if progress.seconds_left is None:
         return pace

@@ -13,6 +13,7 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.template.defaultfilters import pluralize
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,14 +22,17 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from catalog.admin.base import CatalogAdmin
 from catalog.admin.crops import crop_of, crops_of
 from catalog.curation import faces as curate_faces
+from catalog.curation import merges as records
 from catalog.curation import people as curate
 from catalog.curation.errors import NAME_TAKEN, BadName, CurationError
 from catalog.models import Person, PersonMerge, Region
+from catalog.naming import identities
 from catalog.querysets import PersonQuerySet
 
 FACES_IN_LIST = 4
 FACES_ON_PAGE = 60
 FACES_IN_MERGE = 8
+NOTHING_DONE = "Nothing was changed. Press the button once more."
 
 
 class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # Django has no generic forms at run time
@@ -51,8 +55,8 @@ class PersonAdmin(CatalogAdmin):
 
     form = PersonForm
     list_display = ("name", "faces", "some_faces", "notes_begin")
-    search_fields = ("name", "merged__name", "notes")
-    search_help_text = "name, also of those merged into them, or notes"
+    search_fields = ("name", "notes")
+    search_help_text = "name (for administrators also of those merged into them), or notes"
     ordering = ("name",)
     list_per_page = 50
     actions = ("merge",)
@@ -91,6 +95,10 @@ class PersonAdmin(CatalogAdmin):
         return bool(super().has_delete_permission(request, obj)) and (
             obj is None or self.has_change_permission(request, obj)
         )
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Who was merged away may have been named only in collections that an editor does not see."""
+        return (*self.search_fields, "merged__name") if _user(request).is_superuser else self.search_fields
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         found: dict[str, Any] = super().get_actions(request)
@@ -143,12 +151,13 @@ class PersonAdmin(CatalogAdmin):
 
     def _about(self, request: HttpRequest, person: Person) -> dict[str, Any]:
         """Of somebody who was merged away, into whom; else their faces, and the history of their merges."""
-        merges = PersonMerge.objects.filter(Q(kept=person) | Q(gone=person))
+        may_change = self.has_change_permission(request, person)
         about = {
             "person": person,
-            "merges": merges.select_related("kept", "gone", "user", "undone_by"),
+            "merges": records.shown_to(records.merges_of(person), _user(request)),
             "merged_into": person.current() if person.merged_into else None,
-            "may_change": self.has_change_permission(request, person),
+            "may_change": may_change,
+            "may_undo": self.has_change_permission(request, person.current()) if person.merged_into else may_change,
         }
         faces = _faces_for(_user(request)).filter(person=person).select_related("image__collection", "person")
         page = Paginator(faces.order_by("-pk"), FACES_ON_PAGE).get_page(request.GET.get("faces"))
@@ -162,6 +171,60 @@ class PersonAdmin(CatalogAdmin):
 
     def log_change(self, request: HttpRequest, obj: Person, message: Any) -> None:
         """catalog.curation has written it."""
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """For whoever may know everybody whom its words name."""
+        person = self.get_object(request, object_id)
+        if person and not self._may_read_history(request, person):
+            messages.error(
+                request, "The history names people of collections that you do not edit. Ask an administrator."
+            )
+            return redirect(_page(person))
+        answer: HttpResponse = super().history_view(request, object_id, extra_context)
+        return answer
+
+    def _may_read_history(self, request: HttpRequest, person: Person) -> bool:
+        merges = records.merges_of(person)
+        user = _user(request)
+        return user.is_superuser or (
+            self.has_change_permission(request, person.current()) and records.shown_to(merges, user) == merges
+        )
+
+    # --- Deleting ---------------------------------------------------------------------------------------------------
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Says how many faces lose their name. Whoever was merged into them goes, too, and is not asked about."""
+        keys = identities(person.pk for person in objs)
+        gone = Person.objects.filter(pk__in=keys).exclude(pk__in=[person.pk for person in objs]).order_by("name")
+        faces = Region.objects.filter(person__in=keys).count()
+        merges = PersonMerge.objects.filter(Q(kept__in=keys) | Q(gone__in=keys)).count()
+        lacking = set() if all(self.has_delete_permission(request, person) for person in objs) else {"people"}
+        words = [str(person) for person in objs]
+        if gone and _user(request).is_superuser:
+            words += [f"{person}, merged into {person.merged_into}" for person in gone]
+        words.append(f"The name of {faces} face{pluralize(faces)}. Faces and images themselves stay.")
+        count = {"people": len(keys), "merges": merges, "faces that lose their name": faces}
+        return words, count, lacking, []
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            answer: HttpResponse = super().delete_view(request, object_id, extra_context)
+        except CurationError as error:  # somebody was faster
+            messages.error(request, str(error))
+            return redirect("admin:catalog_person_changelist")
+        return answer
+
+    def delete_model(self, request: HttpRequest, obj: Person) -> None:
+        curate.delete_person(obj, _user(request))
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> list[Any]:
+        return []  # catalog.curation has written it
 
     # --- Its buttons ------------------------------------------------------------------------------------------------
 
@@ -177,6 +240,9 @@ class PersonAdmin(CatalogAdmin):
     def merge_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Asks who keeps their name, and merges. ``with``: the other's key, or ``name``: their name."""
         person = self._editable(request, pk)
+        if request.method != "POST" and not request.GET:  # having logged in again, since the session had ended
+            messages.warning(request, "Nothing was merged. Say here once more with whom, then press the button.")
+            return redirect(_page(person))
         other = self._other(request)
         if other is None:
             messages.error(
@@ -223,16 +289,24 @@ class PersonAdmin(CatalogAdmin):
         """ "Not this person" on one of their faces: for whoever edits that face's collection."""
         person = self._seen(request, pk)
         if request.method == "POST":
-            face = get_object_or_404(_faces_for(_user(request)).select_related("image"), pk=region)
-            self._do(request, "Remembered.", lambda: curate_faces.reject_person(face, person, _user(request)))
+            user = _user(request)
+            face = get_object_or_404(_faces_for(user).select_related("image"), pk=region)
+            self._do(request, "Remembered.", lambda: curate_faces.reject_person(face, person, user, person.pk))
+        else:
+            messages.warning(request, NOTHING_DONE)
         return redirect(f"{_page(person)}#faces")
 
     def undo_view(self, request: HttpRequest, pk: UUID, merge: UUID) -> HttpResponse:
         person = self._seen(request, pk)
-        row = get_object_or_404(PersonMerge.objects.filter(Q(kept=person) | Q(gone=person)), pk=merge)
+        shown = records.shown_to(records.merges_of(person), _user(request))
+        row = next((each for each in shown if each.pk == merge), None)
+        if row is None:
+            raise Http404("There is no such merge, or you may not see it.")
         if request.method == "POST":
             self._editable(request, row.kept.current().pk)
             self._do(request, f"{row.gone} is a person again.", lambda: curate.undo_merge(row, _user(request)))
+        else:
+            messages.warning(request, NOTHING_DONE)
         return redirect(f"{_page(person)}#merges")
 
     def _do(self, request: HttpRequest, done: str, act: Any) -> None:

@@ -19,7 +19,7 @@ class Gone(CurationError):
 
 
 class FaceChanged(CurationError):
-    """Somebody else named the face since it was looked at."""
+    """Somebody else named the face, or took its name off, since it was looked at."""
 
 
 class NotAFace(CurationError):

@@ -1,7 +1,9 @@
 """What people say of a face: who it is, who it is not, that it is none, where it is.
 
 Each waits for a worker that brings the image's regions up to date (catalog.storing), which would write over it, and
-works on the row as it is then. All raise Gone where somebody deleted the region meanwhile.
+works on the row as it is then. All raise Gone where somebody deleted the region meanwhile. ``expected`` is the key of
+the person as whom the user saw the face named (None: nobody; left out: whoever it is); where it is named otherwise by
+now they raise FaceChanged.
 """
 
 from __future__ import annotations
@@ -16,21 +18,23 @@ from django.db import transaction
 from catalog.curation.errors import BadBox, CurationError, FaceChanged, Gone, NotAFace
 from catalog.curation.images import queue_again
 from catalog.curation.log import record
+from catalog.curation.merges import decided
 from catalog.curation.people import cleaned_name, lock_current
 from catalog.models import FaceRejection, Image, Person, Region
 from catalog.naming import identities, person_named
 from catalog.regions import FACE, box_of
 from catalog.vision.types import Box
 
+Expected = UUID | EllipsisType | None
+
 LEAST_SIDE = 10  # pixels of the original; below it there is nothing to tell people apart by
 
 
 @transaction.atomic
-def name_face(region: Region, name: str | Person, user: User, expected: UUID | EllipsisType | None = ...) -> Region:
+def name_face(region: Region, name: str | Person, user: User, expected: Expected = ...) -> Region:
     """Name a face, by a name (whose person is made when new) or as a person; who was merged away is who they are now.
 
-    A remembered "not this person" for the two is forgotten. ``expected`` is the key of the person as whom the user saw
-    it named (None: nobody): raises FaceChanged where somebody was faster. Raises NotAFace, BadName.
+    A remembered "not this person" for the two is forgotten. Raises FaceChanged, NotAFace, BadName.
     """
     region = _locked(region)
     if region.pipeline != FACE:
@@ -38,40 +42,41 @@ def name_face(region: Region, name: str | Person, user: User, expected: UUID | E
     person = lock_current(name if isinstance(name, Person) else person_named(cleaned_name(name)))
     if region.person_id == person.pk:
         return region
+    check_seen(region, expected)
     before = region.person
-    if not isinstance(expected, EllipsisType) and region.person_id != expected:
-        is_now = f"named {before.name}" if before else "without a name"
-        raise FaceChanged(f"Somebody changed this face meanwhile: it is {is_now} now. Look again, then name it.")
     FaceRejection.objects.filter(region=region, person__in=identities([person.pk])).delete()
-    region.person = person
-    region.save(update_fields=["person"])
+    _set_person(region, person)
     was = f" (was {before.name})" if before else ""
     record(user, region.image, f"Named the {_where(region)} {person.name}{was}.")
     return region
 
 
 @transaction.atomic
-def unname_face(region: Region, user: User) -> Region:
-    """Take the name off. Nothing is remembered: the same name may be suggested again."""
+def unname_face(region: Region, user: User, expected: Expected = ...) -> Region:
+    """Take the name off. Nothing is remembered: the same name may be suggested again. Raises FaceChanged."""
     region = _locked(region)
     if region.person is not None:
+        check_seen(region, expected)
         record(user, region.image, f"Took the name {region.person.name} off the {_where(region)}.")
-        region.person = None
-        region.save(update_fields=["person"])
+        _set_person(region, None)
     return region
 
 
 @transaction.atomic
-def reject_person(region: Region, person: Person, user: User) -> Region:
-    """ "Not this person": the name goes if it was theirs, and no suggestion or intake names them here again."""
+def reject_person(region: Region, person: Person, user: User, expected: Expected = ...) -> Region:
+    """ "Not this person": the name goes if it was theirs, and no suggestion or intake names them here again.
+
+    Raises FaceChanged, NotAFace.
+    """
     region = _locked(region)
     if region.pipeline != FACE:
         raise NotAFace("Only faces are people, and this is a region of the whole image.")
+    if region.person is not None:
+        check_seen(region, expected)
     person = lock_current(person)
     _, new = FaceRejection.objects.get_or_create(region=region, person=person, defaults={"user": user})
     if region.person_id in identities([person.pk]):
-        region.person = None
-        region.save(update_fields=["person"])
+        _set_person(region, None)
         new = True
     if new:
         record(user, region.image, f"Said that the {_where(region)} is not {person.name}.")
@@ -132,14 +137,23 @@ def move_region(region: Region, box: Box, user: User) -> Region:
 
 
 @transaction.atomic
-def delete_region(region: Region, user: User) -> None:
-    """What a person drew goes; what a detector found is dismissed, since it would find it again."""
+def delete_region(region: Region, user: User, expected: Expected = ...) -> None:
+    """What a person drew goes; what a detector found is dismissed, since it would find it again. Raises FaceChanged."""
     region = _locked(region)
+    check_seen(region, expected)
     if region.origin == Region.Origin.DETECTOR or region.detector:
         _set_dismissed(region, True, user)
         return
     record(user, region.image, f"Deleted the drawn {_where(region)}{_named(region)}.")
     region.delete()
+
+
+def check_seen(region: Region, expected: Expected) -> None:
+    """Raises FaceChanged."""
+    if isinstance(expected, EllipsisType) or region.person_id == expected:
+        return
+    is_now = f"named {region.person.name}" if region.person else "without a name"
+    raise FaceChanged(f"Somebody changed this face meanwhile: it is {is_now} now. Look again, then decide.")
 
 
 def _locked(region: Region) -> Region:
@@ -157,6 +171,12 @@ def _lock_image(image: Image) -> Image:
     if row is None:
         raise Gone("This image is gone: somebody deleted it in this moment.")
     return row
+
+
+def _set_person(region: Region, person: Person | None) -> None:
+    region.person = person
+    region.save(update_fields=["person"])
+    decided(region)
 
 
 def _set_dismissed(region: Region, dismissed: bool, user: User) -> Region:

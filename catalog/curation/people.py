@@ -12,8 +12,9 @@ from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.utils import timezone
 
 from catalog.curation.errors import BadName, CurationError, Gone, NameTaken
-from catalog.curation.log import record
+from catalog.curation.log import Kind, record
 from catalog.models import Image, Person, PersonMerge, Region
+from catalog.naming import identities
 from catalog.querysets import Viewer
 
 NAME_LENGTH = 200
@@ -100,7 +101,7 @@ def merge_people(kept: Person, gone: Person, user: User) -> PersonMerge:
 def undo_merge(merge: PersonMerge, user: User) -> Person:
     """The person who was merged away, with those faces that came from them and are still ``kept``'s.
 
-    What was renamed, taken off or deleted since stays as it is. Raises CurationError where it is undone already, or
+    What was named, taken off or deleted since stays as it is. Raises CurationError where it is undone already, or
     ``kept`` was merged into somebody else since.
     """
     Image.objects.filter(regions__in=merge.regions).lock()
@@ -121,6 +122,22 @@ def undo_merge(merge: PersonMerge, user: User) -> Person:
     record(user, gone, f"No longer merged into {kept.name}; {_faces(count)} came back.")
     record(user, kept, f"Undid taking in {gone.name}; {_faces(count)} went back.")
     return gone
+
+
+@transaction.atomic
+def delete_person(person: Person, user: User) -> int:
+    """With everybody merged into them, whose names are free again. Their faces stay, without a name; returns how many.
+
+    Raises Gone, CurationError for somebody who was merged into another.
+    """
+    Image.objects.filter(regions__person=person).lock()
+    keys = identities([person.pk])
+    list(Person.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))  # nobody is named so
+    row = _lock_standing([person])[0]
+    count = Region.objects.filter(person__in=keys).count()
+    record(user, row, f"Deleted; {_faces(count)} lost the name.", Kind.DELETED)
+    row.delete()
+    return count
 
 
 def lock_current(person: Person) -> Person:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import sign_in
 from tests.browser.driver import Watch, inspect
-from tests.browser.shop import EDITED, EDITOR, SPEECH, group_photo
+from tests.browser.shop import EDITED, EDITOR, SPEECH, STAFF, group_photo
 from tests.drawn import BAD_FILES, photo
 from tests.stack import Stack, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.models]
 
+Visit = Callable[..., tuple[Page, Watch]]
+HEALTH = "/admin/search/indexgeneration/health/"
 READY_MS = 60_000  # until the worker has looked at a few images
 OF_PERSON = "SELECT count(*) FROM catalog_region r JOIN catalog_person p ON p.id = r.person_id WHERE p.name = %s"
 AS_FILE = {"mimeType": "application/octet-stream"}
@@ -75,10 +78,11 @@ def name_face(page: Page, face: Locator, name: str) -> None:
 # --- Putting in -------------------------------------------------------------------------------------------------------
 
 
-def test_many_files_in_of_which_some_are_bad(staff: Page, collection: str, watch: Watch, site: Stack) -> None:
+def test_200_files_in_of_which_30_are_bad(staff: Page, collection: str, watch: Watch, site: Stack) -> None:
     watch.expect(r"^4\d\d: POST .*upload")  # a refusal may be answered by its status
-    good = [(f"good-{number}.jpg", photo(seed=number)) for number in range(14)]
-    bad = [(name, content) for name, content, _, _ in BAD_FILES]
+    kinds = [(name, content) for name, content, _, _ in BAD_FILES]
+    bad = [(f"{number}-{kinds[number % len(kinds)][0]}", kinds[number % len(kinds)][1]) for number in range(30)]
+    good = [(f"good-{number}.jpg", photo(seed=number, size=(96, 72))) for number in range(169)]
     upload(staff, collection, [*good, *bad, ("again.jpg", good[0][1])])
     for name, _ in bad:
         assert line(staff, name).locator("[data-why]").inner_text(), f"{name}: no reason beside its name"
@@ -89,7 +93,7 @@ def test_many_files_in_of_which_some_are_bad(staff: Page, collection: str, watch
         "SELECT count(*) FROM catalog_image i JOIN catalog_collection c ON c.id = i.collection_id WHERE c.id = %s",
         collection.split("/")[-3],
     )
-    assert rows == [(14,)]
+    assert rows == [(169,)]
     inspect(staff, "admin-upload")
 
 
@@ -108,14 +112,76 @@ def test_the_jobs_page_tells_the_same_after_a_reload(staff: Page, collection: st
     inspect(staff, "admin-job")
 
 
-def test_a_double_click_on_upload_stores_once(staff: Page, collection: str, site: Stack) -> None:
+def test_a_job_that_waits_for_nothing_still_shows_what_comes(staff: Page, collection: str) -> None:
+    upload(staff, collection, [("text.jpg", b"no image")])
+    job = staff.context.new_page()
+    address = staff.get_by_role("link", name="the job's own page").get_attribute("href")
+    assert address
+    job.goto(address)
+    expect(line(job, "text.jpg")).to_have_attribute("data-state", "refused")
+    staff.locator("#vs-files").set_input_files([{"name": "late.jpg", "buffer": photo(seed=111), **AS_FILE}])
+    expect(line(job, "late.jpg")).to_have_attribute("data-state", "ready", timeout=READY_MS)
+    expect(job.locator("[data-line]")).to_have_count(2)
+    expect(job.locator("[data-done]")).to_have_text("2 of 2 finished")
+
+
+def test_what_a_dropped_connection_kept_is_sent_again_with_one_press(
+    staff: Page, collection: str, watch: Watch, site: Stack
+) -> None:
+    watch.expect("failed: POST .*upload")
     staff.goto(collection)
-    content = photo(seed=202)
-    chosen = {"name": "twice.jpg", "buffer": content, **AS_FILE}
+    staff.route("**/upload/", lambda route: route.abort("connectionreset"))
+    names = [f"dropped-{number}.jpg" for number in range(12)]
+    files = [{"name": name, "buffer": photo(seed=400 + at), **AS_FILE} for at, name in enumerate(names)]
+    staff.locator("#vs-files").set_input_files(files)
+    again = staff.get_by_role("button", name="Send again all that was not sent")
+    expect(again).to_be_visible()
+    expect(staff.locator("[data-trouble]")).to_contain_text("The server cannot be reached")
+    expect(staff.locator("[data-again]:visible")).to_have_count(3)  # what was under way
+    expect(staff.locator("[data-state=queued]")).to_have_count(9)  # the others wait
+    staff.unroute("**/upload/")
+    again.click()
+    expect(staff.locator("[data-line][data-finished='1']")).to_have_count(12, timeout=READY_MS)
+    expect(again).to_be_hidden()
+    expect(staff.locator("[data-trouble]")).to_be_hidden()
+    assert site.sql("SELECT count(*) FROM catalog_image WHERE original_name LIKE %s", "dropped-%") == [(12,)]
+
+
+def test_one_answer_of_500_makes_the_rest_wait(staff: Page, collection: str, watch: Watch) -> None:
+    watch.expect("^500: POST .*upload")
+    staff.goto(collection)
+    staff.route("**/upload/", lambda route: route.fulfill(status=500, body="trouble"), times=1)
+    files = [{"name": f"{number}.jpg", "buffer": photo(seed=500 + number), **AS_FILE} for number in range(8)]
+    staff.locator("#vs-files").set_input_files(files)
+    again = staff.get_by_role("button", name="Send again all that was not sent")
+    expect(again).to_be_visible()
+    expect(staff.locator("[data-state=failed]")).to_have_count(1)
+    again.click()
+    expect(staff.locator("[data-line][data-finished='1']")).to_have_count(8, timeout=READY_MS)
+
+
+def test_a_double_click_on_upload_stores_once(visit: Visit, collection: str, site: Stack) -> None:
+    """Without JavaScript, where the button is; with it a file is sent when it is chosen."""
+    page, _ = visit(java_script_enabled=False)
+    sign_in(page, STAFF)
+    page.goto(collection)
+    page.locator("#vs-files").set_input_files([{"name": "twice.jpg", "buffer": photo(seed=202), **AS_FILE}])
+    page.get_by_role("button", name="Upload").dblclick(no_wait_after=True)
+    page.wait_for_url("**/intakejob/**")
+    stored = "SELECT count(*) FROM catalog_image WHERE original_name = 'twice.jpg'"
+    wait_for("the file", lambda: site.sql(stored)[0][0])
+    page.reload()
+    expect(page.locator("[data-line]")).to_have_count(1)
+    assert site.sql(stored) == [(1,)]
+
+
+def test_the_same_file_chosen_twice_is_stored_once(staff: Page, collection: str, site: Stack) -> None:
+    staff.goto(collection)
+    chosen = {"name": "again-and-again.jpg", "buffer": photo(seed=203), **AS_FILE}
     staff.locator("#vs-files").set_input_files([chosen])
     staff.locator("#vs-files").set_input_files([chosen])
     expect(staff.locator("[data-line][data-finished='1']")).to_have_count(2, timeout=READY_MS)
-    assert site.sql("SELECT count(*) FROM catalog_image WHERE original_name = 'twice.jpg'") == [(1,)]
+    assert site.sql("SELECT count(*) FROM catalog_image WHERE original_name = 'again-and-again.jpg'") == [(1,)]
 
 
 def test_an_editor_gets_404_for_what_is_not_theirs(page: Page, watch: Watch, site: Stack) -> None:
@@ -196,6 +262,23 @@ def test_merging_two_people_and_undoing_it(staff: Page, collection: str, site: S
     assert (site.sql(OF_PERSON, first), site.sql(OF_PERSON, second)) == ([(1,)], [(1,)])
 
 
+# --- Search health ----------------------------------------------------------------------------------------------------
+
+
+def test_rebuilding_an_index_from_its_page(staff: Page, site: Stack) -> None:
+    built = "SELECT count(*) FROM search_indexgeneration g JOIN catalog_embeddingmodel m ON m.id = g.embedding_model_id"
+    published = f"{built} WHERE m.pipeline = 'image' AND g.status = 'published'"
+    staff.goto(HEALTH)
+    panel = staff.locator("[data-pipeline=image]")
+    panel.get_by_role("button", name="Rebuild now").click()
+    expect(staff.get_by_text("A worker builds the index of 'image'")).to_be_visible()
+    wait_for("the generation", lambda: site.sql(published) == [(1,)])
+    expect(staff.locator("[data-building]:visible")).to_have_count(0)  # the page loads itself again
+    expect(panel.locator("[data-state=ready]")).to_contain_text("published")
+    expect(panel.get_by_text("Generation that serves")).to_be_visible()
+    inspect(staff, "admin-health")
+
+
 # --- How it looks -----------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +289,7 @@ def test_merging_two_people_and_undoing_it(staff: Page, collection: str, site: S
         ("collections", "/admin/catalog/collection/"),
         ("images", "/admin/catalog/image/"),
         ("people", "/admin/catalog/person/"),
-        ("health", "/admin/search/indexgeneration/"),
+        ("generations", "/admin/search/indexgeneration/"),
         ("log", "/admin/admin/logentry/"),
     ],
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.management import CommandError, call_command
 
+from catalog import tasks
 from catalog.models import Collection, Image, IntakeLine
+from catalog.uploads import process_again
 from tests.library import process_all, put, ready, squares
 
 pytestmark = pytest.mark.django_db
@@ -50,3 +54,17 @@ def test_the_command_queues_them(
 def test_the_command_names_a_collection_that_is_not_there(db: None) -> None:
     with pytest.raises(CommandError, match="no collection 'shoes'"):
         call_command("process_again", collection="shoes")
+
+
+def test_the_workers_are_told_once_of_many_images(
+    shop: Collection, failed: Image, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    keys = [failed.pk, ready(shop, BLUE).pk]
+    told: list[str] = []
+    monkeypatch.setattr(tasks.process_images, "delay", told.append)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert process_again(keys) == 2
+    assert len(told) == 1
+    with django_capture_on_commit_callbacks(execute=True):
+        assert process_again(keys) == 0
+    assert len(told) == 1

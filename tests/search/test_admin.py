@@ -132,6 +132,18 @@ def test_rebuilding_from_the_page(
     assert state.generation.count == 1
 
 
+def test_a_login_on_the_way_to_a_rebuild_leads_back_to_the_page(
+    image_model: EmbeddingModel, admin_client: Client, queued: list[str]
+) -> None:
+    address = reverse("admin:search_rebuild", args=[image_model.pk])
+    sent_to_login = Client().post(address)
+    assert sent_to_login["Location"].endswith(f"?next={address}")
+    answer = admin_client.get(address, follow=True)
+    assert answer.redirect_chain == [(reverse("admin:search_health"), 302)]
+    assert "again" in answer.content.decode()
+    assert queued == []
+
+
 def test_how_far_a_build_is(
     shop: Collection, image_model: EmbeddingModel, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,8 @@
   const root = document.getElementById("faces");
   if (!root || !("mayChange" in root.dataset)) return;
 
-  const SVG = "http://www.w3.org/2000/svg";
-  const LEAST_SIDE = 10; // pixels of the original, as the server asks for (catalog.curation.faces)
+  const { Refused, talk } = window.visearchTalk;
+  const { drawn, within, dragged } = window.visearchBoxes;
   const POLL = 2000; // milliseconds between two looks while the image is processed
   const find = (name) => root.querySelector(`[data-${name}]`);
   const stage = find("stage");
@@ -25,37 +25,6 @@
   let suggestedFor = null;
 
   // --- Talking to the server ------------------------------------------------------------------------------------
-
-  class Refused extends Error {}
-
-  function token() {
-    const cookie = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="));
-    return cookie ? cookie.slice("csrftoken=".length) : root.querySelector("[name=csrfmiddlewaretoken]").value;
-  }
-
-  function loggedOut(words) {
-    return Object.assign(new Refused(words), { login: true });
-  }
-
-  async function talk(address, fields) {
-    const options = { headers: { Accept: "application/json" }, redirect: "manual" };
-    if (fields) {
-      Object.assign(options, { method: "POST", body: new URLSearchParams(fields) });
-      options.headers["X-CSRFToken"] = token();
-    }
-    let answer;
-    try {
-      answer = await fetch(address, options);
-    } catch {
-      throw new Refused("The server does not answer. Nothing was changed; try again in a moment.");
-    }
-    if (answer.type === "opaqueredirect") throw loggedOut("Your session has ended, and nothing was changed.");
-    const data = await answer.json().catch(() => null);
-    if (data) return data;
-    if (answer.status === 403) throw loggedOut("You are no longer signed in, or may not do this any more.");
-    if (answer.status === 404) throw new Refused("This image is gone, or you may no longer change it.");
-    throw new Refused(`The server could not do this (${answer.status}). Try again; its log knows why.`);
-  }
 
   function say(error) {
     if (!(error instanceof Refused)) throw error;
@@ -106,6 +75,7 @@
     state = answer;
     if (selected !== "new" && !face()) choose(null);
     render();
+    fill(); // whom the panel shows is whom its buttons say was seen
     watch();
   }
 
@@ -136,13 +106,6 @@
   const face = () => state.faces.find((each) => each.id === selected);
   const isShown = (each) => !each.dismissed || showDismissed.querySelector("input").checked || each.id === selected;
 
-  function element(name, attributes, parent) {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (parent) parent.append(made);
-    return made;
-  }
-
   /** Pixels of the original for each pixel of the screen. */
   function unit() {
     const { width, height } = stage.getBoundingClientRect();
@@ -163,66 +126,11 @@
     renderSources();
 
     const scale = unit();
+    const lookOf = (each) => drawn(each, each.id === selected && draft ? draft : each, each.id === selected, scale);
     const shown = state.faces.filter(isShown);
     if (selected === "new" && draft) shown.push({ id: "new", title: "New face", name: "", ...draft });
-    boxes.replaceChildren(...shown.map((each) => drawn(each, scale)));
+    boxes.replaceChildren(...shown.map(lookOf));
     if (focusedId) focusBox(focusedId);
-  }
-
-  function drawn(each, scale) {
-    const isSelected = each.id === selected;
-    const at = isSelected && draft ? draft : each;
-    const group = element("g", {
-      class: `vs-face${isSelected ? " is-selected" : ""}`,
-      "data-face": each.id,
-      tabindex: "0",
-      role: "button",
-      "aria-pressed": String(isSelected),
-      "aria-label": spoken(each),
-    });
-    const place = { x: at.x, y: at.y, width: at.width, height: at.height };
-    element("rect", { class: "vs-box-edge", ...place }, group);
-    const kind = each.dismissed ? " is-dismissed" : each.name ? " is-named" : "";
-    element("rect", { class: `vs-box${kind}`, ...place }, group);
-    const size = 13 * scale;
-    const words = fitted(each.name || (each.dismissed ? "not a face" : "?"), each.score, at.width / (size * 0.6));
-    const above = at.y > size * 1.5;
-    const label = element("text", {
-      class: "vs-tag",
-      x: at.x,
-      y: above ? at.y - size * 0.4 : at.y + at.height + size * 1.1,
-      "font-size": size,
-      "stroke-width": 3 * scale,
-      "aria-hidden": "true",
-    }, group);
-    label.textContent = words;
-    if (isSelected && !each.dismissed) grips(group, at, scale);
-    return group;
-  }
-
-  /** As much of name and score as stands above a box; the panel has all of it. */
-  function fitted(name, score, room) {
-    const whole = [name, score].filter(Boolean).join(" ");
-    if (whole.length <= room) return whole;
-    const most = Math.max(3, Math.floor(room));
-    return name.length <= most ? name : `${name.slice(0, most - 1)}…`;
-  }
-
-  function grips(group, at, scale) {
-    const small = 10 * scale;
-    const large = 26 * scale; // what a finger can hit
-    for (const corner of ["nw", "ne", "sw", "se"]) {
-      const x = corner.includes("w") ? at.x : at.x + at.width;
-      const y = corner.includes("n") ? at.y : at.y + at.height;
-      const square = (side) => ({ x: x - side / 2, y: y - side / 2, width: side, height: side });
-      element("rect", { class: "vs-grip", ...square(small) }, group);
-      element("rect", { class: "vs-grip-area", "data-corner": corner, ...square(large) }, group);
-    }
-  }
-
-  function spoken(each) {
-    const who = each.dismissed ? "not a face" : each.name || "no name yet";
-    return each.id === "new" ? "New face, not saved yet" : `${each.title}: ${who}, ${each.found}`;
   }
 
   function focusBox(id) {
@@ -311,7 +219,7 @@
     button.addEventListener("click", async () => {
       const chosen = face();
       if (!chosen) return;
-      const answer = await act(address(chosen, button.dataset.act), {});
+      const answer = await act(address(chosen, button.dataset.act), { seen: chosen.person });
       if (!answer) return fill();
       const gone = ["dismiss", "delete"].includes(button.dataset.act);
       choose(gone ? null : chosen.id);
@@ -369,7 +277,8 @@
     buttons.append(
       button("Yes", `This is ${each.name}`, () => name({ person: each.person })),
       button("No", `This is not ${each.name}`, async () => {
-        const answer = await act(address(chosen, "reject"), { person: each.person });
+        const { person: seen } = face();
+        const answer = await act(address(chosen, "reject"), { person: each.person, seen });
         if (!answer) return;
         told(answer);
         suggest(true);
@@ -391,16 +300,8 @@
 
   // --- Placing boxes ------------------------------------------------------------------------------------------------
 
-  const between = (value, least, most) => Math.min(Math.max(value, least), most);
-
-  function within(box) {
-    const width = between(box.width, LEAST_SIDE, state.width);
-    const height = between(box.height, LEAST_SIDE, state.height);
-    return { x: between(box.x, 0, state.width - width), y: between(box.y, 0, state.height - height), width, height };
-  }
-
   function place(box) {
-    draft = within(box);
+    draft = within(box, state);
     render();
     fill();
   }
@@ -478,25 +379,8 @@
     const far = Math.hypot(at.x - drag.from.x, at.y - drag.from.y) / unit();
     if (!drag.moved && far < 4) return; // a hand that trembles
     drag.moved = true;
-    place(dragged(drag, at));
+    place(dragged(drag, at, state));
   });
-
-  function dragged({ kind, from, box }, at) {
-    const x = between(at.x, 0, state.width);
-    const y = between(at.y, 0, state.height);
-    if (kind === "move") return { ...box, x: box.x + at.x - from.x, y: box.y + at.y - from.y };
-    if (kind === "draw") return spanned(from.x, from.y, x, y);
-    return spanned(
-      kind.includes("w") ? box.x + box.width : box.x,
-      kind.includes("n") ? box.y + box.height : box.y,
-      x,
-      y,
-    );
-  }
-
-  function spanned(x1, y1, x2, y2) {
-    return { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) };
-  }
 
   let dropped = false; // the click that ends a drag chooses nothing
   for (const end of ["pointerup", "pointercancel"]) {

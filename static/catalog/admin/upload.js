@@ -8,13 +8,17 @@
   const POLL_MS = 1500;
   const POLL_SLOWLY_MS = 8000; // while the server, Redis or the session is away
   const BUSY_TRIES = 5;
+  const OVERLAP = 10; // rows that are asked for again to find new ones; fewer than ASKED_AT_ONCE
 
   const LOGIN = "Your session has ended. Log in again in another tab, then go on here: nothing is lost.";
   const LOGIN_AND_SEND =
-    "Your session has ended. Log in again in another tab, then press “Send again” here: nothing is lost, and what was not sent yet follows.";
+    "Your session has ended. Log in again in another tab, then press “Send again all that was not sent” here: nothing is lost.";
+  const AWAY_AND_SEND =
+    "The server cannot be reached, or has trouble. Sending rests: press “Send again all that was not sent” in a while. Nothing is lost, and what arrived is not stored twice.";
   const AWAY = "The server cannot be reached. This page tries again by itself.";
 
   class SessionEnded extends Error {}
+  class ServerAway extends Error {} // nothing about this file: the next one would not get through either
 
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -31,6 +35,7 @@
       this.list = root.querySelector("[data-lines]");
       this.template = root.querySelector("[data-line-template]");
       this.panel = root.querySelector("[data-progress]");
+      this.empty = root.querySelector("[data-empty]");
       this.taken = 0; // files that this page was given
     }
 
@@ -98,11 +103,9 @@
 
   class Follower {
     // unsent: how many files are still to be sent; isTroubled: whether sending has something to say of its own.
-    constructor(view, url, unsent = () => 0, isTroubled = () => false) {
-      this.view = view;
-      this.url = url;
-      this.unsent = unsent;
-      this.isTroubled = isTroubled;
+    // room: up to how many rows the list may grow by lines that others add; until: when such are no longer expected.
+    constructor(view, url, { unsent = () => 0, isTroubled = () => false, room = 0, until = 0 } = {}) {
+      Object.assign(this, { view, url, unsent, isTroubled, room, until });
       this.isRunning = false;
     }
 
@@ -118,8 +121,10 @@
         let pause = POLL_MS;
         try {
           const answer = await this.look();
-          if (!answer || (isSettled && answer.progress.waiting === 0)) break;
-          if (answer.progress.notice) pause = POLL_SLOWLY_MS;
+          if (!answer) break;
+          const isThrough = isSettled && answer.progress.waiting === 0;
+          if (isThrough && Date.now() > this.until) break;
+          if (isThrough || answer.progress.notice) pause = POLL_SLOWLY_MS;
           if (!this.isTroubled()) this.view.tell("trouble", "");
         } catch (error) {
           this.view.tell("trouble", error instanceof SessionEnded ? LOGIN : AWAY);
@@ -132,7 +137,9 @@
 
     async look() {
       const rows = this.unfinished().slice(0, ASKED_AT_ONCE); // workers take the oldest first, and so do we
-      const response = await ask(`${this.url}?lines=${rows.map((row) => row.dataset.line).join(",")}`);
+      const asked = new URLSearchParams({ lines: rows.map((row) => row.dataset.line).join(",") });
+      if (this.view.list.children.length < this.room) asked.set("after", this.overlap());
+      const response = await ask(`${this.url}?${asked}`);
       if (response.status === 404) {
         this.view.tell("trouble", "This job is gone: its collection was deleted, or is no longer yours.");
         return null;
@@ -144,8 +151,23 @@
         const line = known.get(row.dataset.line);
         if (line) this.view.show(row, line);
       }
+      this.append(answer.new || []);
       this.view.progress(answer.progress);
       return answer;
+    }
+
+    // Lines of requests side by side come in almost the order of their ids: ask from a few before the last on.
+    overlap() {
+      return this.view.list.children[this.view.list.children.length - OVERLAP]?.dataset.line || "";
+    }
+
+    append(lines) {
+      const known = new Set([...this.view.list.children].map((row) => row.dataset.line));
+      for (const line of lines) {
+        if (known.has(line.id) || this.view.list.children.length >= this.room) continue;
+        this.view.show(this.view.add(line.source), line);
+        if (this.view.empty) this.view.empty.hidden = true;
+      }
     }
   }
 
@@ -158,10 +180,15 @@
       this.input = root.querySelector("input[type=file]");
       this.drop = root.querySelector(".vs-drop");
       this.view = new View(root);
+      this.againAll = root.querySelector("[data-again-all]");
       this.queue = [];
+      this.unsent = new Map(); // row -> file, of those that were tried in vain
       this.sending = 0;
       this.isPaused = false;
-      this.follower = new Follower(this.view, root.dataset.linesUrl, () => this.queue.length + this.sending, () => this.isPaused);
+      this.follower = new Follower(this.view, root.dataset.linesUrl, {
+        unsent: () => this.queue.length + this.sending,
+        isTroubled: () => this.isPaused,
+      });
     }
 
     begin() {
@@ -173,6 +200,7 @@
         this.take([...this.input.files]);
         this.input.value = ""; // the same choice again is a new one
       });
+      this.againAll.addEventListener("click", () => this.sendAgain([...this.unsent.keys()]));
       this.takeDrops();
       window.addEventListener("beforeunload", (event) => {
         if (this.queue.length + this.sending > 0) event.preventDefault();
@@ -226,16 +254,16 @@
         this.view.show(row, line);
         this.follower.start();
       } catch (error) {
-        if (error instanceof SessionEnded) this.pause();
+        if (error instanceof SessionEnded) this.pause(LOGIN_AND_SEND);
+        if (error instanceof ServerAway) this.pause(AWAY_AND_SEND);
         this.notSent(file, row, error instanceof SessionEnded ? "Your session has ended." : error.message);
       }
     }
 
     async post(file) {
-      const response = await this.answer(file);
-      const text = await response.text();
-      const said = (response.headers.get("Content-Type") || "").includes("json") ? JSON.parse(text) : {};
+      const { response, said } = await this.answer(file);
       if (response.ok) return said;
+      if (response.status >= 500) throw new ServerAway(said.detail || `The server has trouble (${response.status}).`);
       if (response.status === 403) throw new Error("You may no longer put images in here, or this page is too old: load it again.");
       if (response.status === 404) throw new Error("The collection is gone, or no longer yours.");
       throw new Error(said.detail || `The server could not take it (${response.status}). Nothing of it was kept.`);
@@ -244,14 +272,17 @@
     // Somebody else's turn is over soon: try again a few times before saying so.
     async answer(file) {
       for (let tries = 1; ; tries += 1) {
-        let response;
+        let answered;
         try {
-          response = await ask(this.form.action, { method: "POST", body: this.body(file) });
+          const response = await ask(this.form.action, { method: "POST", body: this.body(file) });
+          const isJson = (response.headers.get("Content-Type") || "").includes("json");
+          answered = { response, said: isJson ? await response.json() : {} };
         } catch (error) {
           if (error instanceof SessionEnded) throw error;
-          throw new Error("It could not be sent: the file changed or went meanwhile, or the server cannot be reached.");
+          if (!(await isReadable(file))) throw new Error("The file changed or went meanwhile. Choose it again.");
+          throw new ServerAway("The server cannot be reached.");
         }
-        if (response.status !== 503 || tries === BUSY_TRIES) return response;
+        if (answered.response.status !== 503 || tries === BUSY_TRIES) return answered;
         await wait(1000 * tries);
       }
     }
@@ -274,21 +305,38 @@
 
     notSent(file, row, why) {
       this.view.say(row, "failed", "not sent", why);
+      this.unsent.set(row, file);
       const again = row.querySelector("[data-again]");
-      again.hidden = false;
-      again.onclick = () => {
-        again.hidden = true;
-        this.isPaused = false;
-        this.view.tell("trouble", "");
-        this.queue.push({ file, row });
-        this.view.say(row, "queued", "not sent yet");
-        this.fill();
-      };
+      again.hidden = this.againAll.hidden = false;
+      again.onclick = () => this.sendAgain([row]);
     }
 
-    pause() {
+    sendAgain(rows) {
+      for (const row of rows) {
+        row.querySelector("[data-again]").hidden = true;
+        this.view.say(row, "queued", "not sent yet");
+        this.queue.push({ file: this.unsent.get(row), row });
+        this.unsent.delete(row);
+      }
+      this.againAll.hidden = this.unsent.size === 0;
+      this.isPaused = false;
+      this.view.tell("trouble", "");
+      this.fill();
+    }
+
+    pause(words) {
       this.isPaused = true;
-      this.view.tell("trouble", LOGIN_AND_SEND);
+      this.view.tell("trouble", words);
+    }
+  }
+
+  // A request fails alike where the network is gone and where the file is.
+  async function isReadable(file) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+      return true;
+    } catch (error) {
+      return false;
     }
   }
 
@@ -314,9 +362,10 @@
   function begin() {
     for (const root of document.querySelectorAll("[data-upload]")) new Uploader(root).begin();
     for (const root of document.querySelectorAll("[data-job-page]")) {
-      if (!root.querySelector("[data-lines]")) continue;
-      const follower = new Follower(new View(root), root.dataset.linesUrl);
-      if (Number(root.dataset.waiting) > 0) follower.start();
+      const until = Date.now() + 1000 * Number(root.dataset.secondsYoung);
+      const room = Number(root.dataset.room);
+      const follower = new Follower(new View(root), root.dataset.linesUrl, { until, room });
+      if (Number(root.dataset.waiting) > 0 || until > Date.now()) follower.start();
     }
   }
 

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from pytest_django import Settings
 
 from catalog import broker, tasks
+from catalog.admin.collections import CollectionForm
 from catalog.admin.uploading import MOST_AT_ONCE
 from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person
 from tests.cast import Cast, make_face, make_image
@@ -83,6 +84,30 @@ def test_a_new_pipeline_says_what_to_do_with_the_images_that_are_here(cast: Cast
     sent = {"name": "private", "pipelines": ["face", "image"], "face_search": "staff"}
     answer = editor.post(change_url(cast.private), sent, follow=True)
     assert "face is new here" in " ".join(str(message) for message in answer.context["messages"])
+
+
+def test_saving_leaves_alone_what_others_changed_meanwhile(
+    cast: Cast, editor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Collection.objects.filter(pk=cast.private.pk)
+
+    def changing(form: CollectionForm) -> None:  # between loading the collection and saving the form
+        row.update(description="by another", is_public=True)
+
+    monkeypatch.setattr(CollectionForm, "clean", changing)
+    sent = {"name": "renamed", "pipelines": ["face", "image"], "description": cast.private.description}
+    assert editor.post(change_url(cast.private), sent).status_code == 302
+    assert row.values_list("name", "description", "is_public").get() == ("renamed", "by another", True)
+
+
+def test_a_collection_that_was_deleted_meanwhile_stays_deleted(
+    cast: Cast, editor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Collection.objects.filter(pk=cast.private.pk)
+    monkeypatch.setattr(CollectionForm, "clean", lambda form: row.delete() and None)
+    answer = editor.post(change_url(cast.private), {"name": "renamed", "pipelines": ["face"]}, follow=True)
+    assert "Nothing was saved: the collection was deleted meanwhile" in told(answer)
+    assert not Collection.objects.filter(name="renamed").exists()
 
 
 def test_deleting_a_collection_deletes_its_images_and_says_how_many(cast: Cast) -> None:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from catalog.curation.errors import NAME_TAKEN
-from catalog.curation.faces import reject_person
+from catalog.curation.faces import name_face, reject_person
 from catalog.curation.people import merge_people
 from catalog.models import Collection, FaceRejection, Image, Person, Region
 from tests.cast import Cast, make_face, make_image
@@ -116,9 +116,44 @@ def test_not_this_person_not_a_face_and_back(cast: Cast) -> None:
     client = staff_client(cast, "editor")
     assert client.post(url(face, "dismiss"), **JSON).json()["faces"][0]["dismissed"]
     assert not client.post(url(face, "restore"), **JSON).json()["faces"][0]["dismissed"]
-    assert client.post(url(face, "reject"), **JSON).json()["faces"][0]["name"] == ""
+    assert client.post(url(face, "reject"), {"seen": str(ada.pk)}, **JSON).json()["faces"][0]["name"] == ""
     assert FaceRejection.objects.get().person == ada
-    assert "nobody whom it is not" in client.post(url(face, "reject"), **JSON).json()["error"]
+    for said in ({}, {"seen": ""}):
+        assert "nobody whom it is not" in client.post(url(face, "reject"), said, **JSON).json()["error"]
+
+
+@pytest.mark.parametrize("action", ["reject", "unname", "delete"])
+def test_a_button_acts_on_whom_the_page_showed(cast: Cast, action: str) -> None:
+    ada = Person.objects.create(name="Ada")
+    face = make_face(make_image(cast.private), ada)
+    client = staff_client(cast, "editor")
+    shown = client.get(page(face.image)).content.decode()
+    form = shown.partition(f'action="{url(face, action)}"')[2].partition("</form>")[0]
+    assert f'name="seen" value="{ada.pk}"' in form
+    name_face(face, "Grace", cast.superuser)
+    answer = client.post(url(face, action), {"seen": str(ada.pk)}, **JSON)
+    assert (answer.status_code, "named Grace now" in answer.json()["error"]) == (409, True)
+    face.refresh_from_db()
+    assert (str(face.person), face.dismissed) == ("Grace", False)
+    assert not FaceRejection.objects.exists()
+
+
+def test_the_name_of_whom_the_page_showed_is_taken_off(cast: Cast) -> None:
+    ada = Person.objects.create(name="Ada")
+    face = make_face(make_image(cast.private), ada)
+    answer = staff_client(cast, "editor").post(url(face, "unname"), {"seen": str(ada.pk)}, follow=True, **HTML)
+    assert told(answer) == "The name was taken off."
+    face.refresh_from_db()
+    assert face.person is None
+
+
+@pytest.mark.parametrize("action", ["name", "reject", "unname", "delete"])
+def test_a_page_that_does_not_say_whom_it_showed(cast: Cast, action: str) -> None:
+    face = make_face(make_image(cast.private), Person.objects.create(name="Ada"))
+    answer = staff_client(cast, "editor").post(url(face, action), {"name": "Grace", "seen": "Ada"}, **JSON)
+    assert (answer.status_code, "Reload it" in answer.json()["error"]) == (409, True)
+    face.refresh_from_db()
+    assert (str(face.person), face.dismissed) == ("Ada", False)
 
 
 def test_drawing_moving_and_deleting(shop: Collection, cast: Cast) -> None:

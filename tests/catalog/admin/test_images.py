@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from catalog.admin.images import ImageForm
 from catalog.models import Image, Person
 from tests.cast import Cast, make_face, make_image
 from tests.catalog.admin.staff import staff_client
@@ -221,8 +224,53 @@ def test_all_that_the_filter_shows_beyond_one_page(cast: Cast, editor: Client) -
     sent = {"action": "set_label", "select_across": "1", "_selected_action": str(images[0].pk)}
     asked = editor.post(address, sent)
     assert "60 images" in asked.content.decode()
-    editor.post(address, {**sent, "apply": "1", "label": "shoe"})
+    editor.post(address, {**hidden(asked), "label": "shoe"})
     assert Image.objects.filter(label="shoe").count() == 60
+
+
+def hidden(asked: Any) -> dict[str, str]:
+    """What the form of the page between two sends back, as a browser does."""
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', asked.content.decode())
+    return {name: value for name, value in fields if name != "csrfmiddlewaretoken"}
+
+
+@pytest.mark.parametrize("action", ["delete_images", "move", "tag", "set_label"])
+def test_all_is_what_the_page_in_between_showed(cast: Cast, editor: Client, action: str) -> None:
+    images = [make_image(cast.private) for _ in range(3)]
+    address = f"{LIST}?collection={cast.private.pk}"
+    asked = editor.post(
+        address, {"action": action, "select_across": "1", "_selected_action": str(images[0].pk)}, follow=True
+    )
+    late = make_image(cast.private, title="late")
+    before = Image.objects.values().get(pk=late.pk)
+    values = {"collection": str(cast.public.pk), "tags": "red", "label": "shoe"}
+    editor.post(address, {**hidden(asked), **values})
+    assert Image.objects.values().get(pk=late.pk) == before
+    assert not late.tags.exists()
+    done = {
+        "delete_images": 3 - Image.objects.filter(pk__in=[image.pk for image in images]).count(),
+        "move": Image.objects.filter(collection=cast.public).count(),
+        "tag": Image.objects.filter(tags__name="red").count(),
+        "set_label": Image.objects.filter(label="shoe").count(),
+    }
+    assert done[action] == 3
+
+
+def test_when_other_images_match_by_then_it_asks_again(cast: Cast, editor: Client) -> None:
+    images = [make_image(cast.private, label="old") for _ in range(3)]
+    kept = make_image(cast.private)
+    address = f"{LIST}?label=old"
+    make_image(cast.private, label="old")  # the newest one, so that the next one is no newer
+    asked = editor.post(
+        address, {"action": "delete_images", "select_across": "1", "_selected_action": str(images[0].pk)}
+    )
+    images[0].delete()
+    Image.objects.filter(pk=kept.pk).update(label="old")  # as many as before, and not the same
+    again = editor.post(address, hidden(asked))
+    assert "Other images match by now" in again.content.decode()
+    assert Image.objects.count() == 4
+    editor.post(address, hidden(again))
+    assert not Image.objects.exists()
 
 
 def test_every_change_is_in_the_log(cast: Cast, editor: Client) -> None:
@@ -244,9 +292,101 @@ def test_the_form_of_one_image(cast: Cast, editor: Client) -> None:
         "label": "hats",
         "tags": "red, blue",
         "link": "https://shop.example/7",
-        "is_published": "on",
     }
     assert editor.post(reverse("admin:catalog_image_change", args=[image.pk]), sent).status_code == 302
     image.refresh_from_db()
     assert (image.title, image.label, image.link, image.is_published) == ("Hat", "hats", sent["link"], True)
     assert {tag.name for tag in image.tags.all()} == {"red", "blue"}
+
+
+def change_url(image: Image) -> str:
+    return reverse("admin:catalog_image_change", args=[image.pk])
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Does something after a form loaded its image and before it saves it."""
+
+    def install(happens: Callable[[], object]) -> None:
+        clean = ImageForm.clean
+
+        def cleaning(form: ImageForm) -> Any:
+            happens()
+            return clean(form)
+
+        monkeypatch.setattr(ImageForm, "clean", cleaning)
+
+    return install
+
+
+Meanwhile = Callable[[Callable[[], object]], None]
+
+
+def test_saving_leaves_alone_what_others_changed_meanwhile(cast: Cast, editor: Client, meanwhile: Meanwhile) -> None:
+    image = make_image(cast.private, status="queued")
+    row = Image.objects.filter(pk=image.pk)
+    meanwhile(lambda: row.update(status="ready", collection=cast.public, licence="CC0"))
+    editor.post(change_url(image), {"title": "Hat"})
+    image.refresh_from_db()
+    assert (image.title, image.status, image.collection, image.licence) == ("Hat", "ready", cast.public, "CC0")
+
+
+def test_what_was_deleted_meanwhile_stays_deleted(cast: Cast, editor: Client, meanwhile: Meanwhile) -> None:
+    image = make_image(cast.private)
+    meanwhile(Image.objects.filter(pk=image.pk).delete)
+    answer = editor.post(change_url(image), {"title": "Hat", "tags": "red"}, follow=True)
+    assert "Nothing was saved: the image was deleted meanwhile" in told(answer)
+    assert not Image.objects.filter(title="Hat").exists()  # the deletion itself, in its transaction here, is undone
+    assert not LogEntry.objects.exists()
+
+
+def test_what_went_to_others_meanwhile_is_not_changed(cast: Cast, editor: Client, meanwhile: Meanwhile) -> None:
+    image = make_image(cast.private)
+    meanwhile(lambda: Image.objects.filter(pk=image.pk).update(collection=cast.foreign))
+    answer = editor.post(change_url(image), {"title": "Hat", "tags": "red"}, follow=True)
+    assert "no longer yours to change" in told(answer)
+    image.refresh_from_db()
+    assert (image.title, image.tags.count()) == ("", 0)
+
+
+def test_an_open_page_does_not_publish_again(cast: Cast, editor: Client) -> None:
+    image = make_image(cast.public)
+    opened = editor.get(change_url(image)).content.decode()
+    assert 'name="is_published"' not in opened
+    act(editor, "unpublish", [image])
+    editor.post(change_url(image), {"title": "Hat", "is_published": "on"})
+    image.refresh_from_db()
+    assert (image.title, image.is_published) == ("Hat", False)
+
+
+def test_publishing_on_the_page_of_one_image(cast: Cast, editor: Client) -> None:
+    image = make_image(cast.public)
+    address = reverse("admin:catalog_image_published", args=[image.pk])
+    assert address in editor.get(change_url(image)).content.decode()
+    for value, expected in (("0", False), ("0", False), ("1", True)):
+        answer = editor.post(address, {"published": value}, follow=True)
+        assert answer.redirect_chain[-1][0] == change_url(image)
+        image.refresh_from_db()
+        assert image.is_published == expected
+    assert LogEntry.objects.filter(object_id=str(image.pk)).count() == 2
+
+
+def test_who_may_publish_on_the_page_of_one_image(cast: Cast) -> None:
+    image = make_image(cast.private)
+    address = reverse("admin:catalog_image_published", args=[image.pk])
+    for name, status in (("anonymous", 302), ("viewer", 404), ("other_editor", 404)):
+        assert staff_client(cast, name).post(address, {"published": "0"}).status_code == status, name
+    assert staff_client(cast, "editor").get(address, {"published": "0"}, follow=True).status_code == 200
+    image.refresh_from_db()
+    assert image.is_published
+
+
+def test_a_tag_that_is_too_long_is_said_beside_it(cast: Cast, editor: Client) -> None:
+    image = make_image(cast.private)
+    answer = editor.post(change_url(image), {"title": "Hat", "tags": "x" * 101})
+    assert answer.status_code == 200
+    assert "A tag has 101 characters; 100 are the most." in answer.content.decode()
+    assert "A tag has 101 characters" in act(editor, "tag", [image], apply="1", tags="x" * 101).content.decode()
+    assert not image.tags.exists()
+    assert editor.post(change_url(image), {"tags": "x" * 100}).status_code == 302
+    assert [tag.name for tag in image.tags.all()] == ["x" * 100]

@@ -63,10 +63,30 @@ def test_rate_and_time_left(job: IntakeJob) -> None:
     assert progress.seconds_left == pytest.approx(12)
 
 
-def test_a_job_that_is_through_keeps_its_rate(job: IntakeJob) -> None:
+def test_a_job_that_rested_goes_by_what_it_did_lately(job: IntakeJob, editor: Client) -> None:
+    ready_after(job, 1)
+    line(job, image=make_image(job.collection, status="queued"))
+    resting = progress_of(job, now=later(job, 100_000))
+    assert (resting.rate, resting.seconds_left) == (None, None)
+    for second in range(60):
+        ready_after(job, 100_000 - second)
+    line(job, "duplicate", make_image(job.collection, processed_at=later(job, 100_000)))  # another's work
+    progress = progress_of(job, now=later(job, 100_000))
+    assert progress.rate == pytest.approx(0.5)
+    assert progress.seconds_left == pytest.approx(2)
+
+
+def test_a_job_that_rests_does_not_say_that_it_did_not_begin(job: IntakeJob, editor: Client) -> None:
+    line(job, image=make_image(job.collection, status="queued"))
+    assert editor.get(url(job)).context["progress"]["pace"] == "not begun"
+    line(job, image=make_image(job.collection, processed_at=timezone.now() - timedelta(days=1)))
+    assert editor.get(url(job)).context["progress"]["pace"] == "nothing was processed in the last minutes"
+
+
+def test_a_job_that_is_through_has_no_time_left(job: IntakeJob) -> None:
     for number in range(1, 5):
         ready_after(job, number)
-    progress = progress_of(job, now=later(job, 100_000))
+    progress = progress_of(job, now=later(job, 4))
     assert progress.rate == pytest.approx(1)
     assert progress.seconds_left is None
 
@@ -111,6 +131,27 @@ def test_what_is_asked_for_while_it_goes_on(job: IntakeJob, editor: Client) -> N
     assert {each["state"] for each in said["lines"]} == {"ready"}
     assert all(each["finished"] and each["thumbnail"] for each in said["lines"])
     assert (said["progress"]["finished"], said["progress"]["total"]) == (2, 2)
+
+
+def test_lines_that_came_since(job: IntakeJob, cast: Cast, editor: Client) -> None:
+    first, second = line(job, source="1.jpg"), line(job, source="2.jpg")
+    line(IntakeJob.objects.create(collection=cast.private, source="api"), source="of another job.jpg")
+    for after, expected in ((first.pk, ["2.jpg"]), (second.pk, []), ("", ["1.jpg", "2.jpg"])):
+        said = editor.get(url(job, "lines"), {"after": str(after)}).json()
+        assert [each["source"] for each in said["new"]] == expected
+    assert "new" not in editor.get(url(job, "lines")).json()
+
+
+def test_a_young_job_is_followed_while_nothing_waits(job: IntakeJob, editor: Client) -> None:
+    line(job, "refused")
+    page = editor.get(url(job)).context
+    assert 500 < page["seconds_young"] <= 600
+    assert page["takes_new"]
+    assert not editor.get(url(job), {"verdict": "refused"}).context["takes_new"]
+    IntakeJob.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    assert editor.get(url(job)).context["seconds_young"] == 0
+    IntakeLine.objects.bulk_create(IntakeLine(job=job, source=f"{number}.jpg") for number in range(100))
+    assert not editor.get(url(job), {"page": 2}).context["takes_new"]  # the lines of the first page are not new
 
 
 def test_lines_of_another_job_are_not_told(job: IntakeJob, cast: Cast, editor: Client) -> None:

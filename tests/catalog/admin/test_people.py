@@ -5,9 +5,13 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.http import HttpRequest
 from django.urls import reverse
 
+from catalog.admin.people import PersonAdmin
 from catalog.curation.errors import NAME_TAKEN
+from catalog.curation.faces import unname_face
 from catalog.curation.people import merge_people, rename_person
 from catalog.models import FaceRejection, Person, PersonMerge, Region
 from tests.cast import Cast, make_face, make_image
@@ -50,12 +54,92 @@ def test_the_list_shows_who_is_named_in_ones_collections(cast: Cast) -> None:
         assert {person.name: person.face_count for person in shown} == people, who
 
 
-def test_searching_finds_also_by_the_name_before_a_merge(cast: Cast) -> None:
-    ada, king = named(cast, "Ada"), named(cast, "King")
+@pytest.mark.parametrize(("who", "found"), [("superuser", ["Ada"]), ("editor", [])])
+def test_searching_finds_for_superusers_also_by_the_name_before_a_merge(cast: Cast, who: str, found: list[str]) -> None:
+    ada, eve = named(cast, "Ada"), named(cast, "Eve", "foreign")
     named(cast, "Grace")
-    merge_people(ada, king, cast.superuser)
-    shown = staff_client(cast, "editor").get(LIST, {"q": "kin"}).context["cl"].result_list
-    assert list(shown) == [ada]
+    merge_people(ada, eve, cast.superuser)
+    shown = staff_client(cast, who).get(LIST, {"q": "eve"}).context["cl"].result_list
+    assert [person.name for person in shown] == found
+
+
+def history(person: Person) -> str:
+    return reverse("admin:catalog_person_history", args=[person.pk])
+
+
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["still-named-there", "no-longer-named-there"])
+def test_names_of_other_collections_are_not_read_in_the_history_of_merges(cast: Cast, elsewhere: bool) -> None:
+    ada, eve = named(cast, "Ada"), named(cast, "Eve", "foreign")
+    merge = merge_people(ada, eve, cast.superuser)
+    if not elsewhere:
+        unname_face(Region.objects.get(image__collection=cast.foreign), cast.superuser)
+    client = staff_client(cast, "editor")
+    undo = reverse("admin:catalog_person_undo", args=[ada.pk, merge.pk])
+    for answer in (client.get(page(ada)), client.get(history(ada), follow=True)):
+        assert answer.status_code == 200
+        assert "Eve" not in answer.content.decode()
+    assert "Ask an administrator" in told(client.get(history(ada), follow=True))
+    assert client.post(undo).status_code == 404
+    for address in (page(ada), history(ada)):
+        assert "Eve" in staff_client(cast, "superuser").get(address).content.decode()
+
+
+def test_who_edits_all_of_it_reads_the_history_of_merges(cast: Cast) -> None:
+    ada = named(cast, "Ada")
+    merge_people(ada, named(cast, "King"), cast.superuser)
+    client = staff_client(cast, "editor")
+    assert "Took in King, with 1 face." in client.get(history(ada)).content.decode()
+    assert "Undo: King became Ada" in client.get(page(ada)).content.decode()
+
+
+def may_delete_people(cast: Cast) -> None:
+    """What the group of editors may not by itself."""
+    cast.editor.groups.get().permissions.add(Permission.objects.get(codename="delete_person"))
+
+
+def test_deleting_a_person_says_whose_faces_lose_their_name(cast: Cast) -> None:
+    may_delete_people(cast)
+    ada = named(cast, "Ada", faces=2)
+    merge_people(ada, named(cast, "King"), cast.editor)
+    named(cast, "Grace")
+    address = reverse("admin:catalog_person_delete", args=[ada.pk])
+    client = staff_client(cast, "editor")
+    asked = client.get(address)
+    assert dict(asked.context["model_count"]) == {"people": 2, "merges": 1, "faces that lose their name": 3}
+    assert "The name of 3 faces. Faces and images themselves stay." in asked.content.decode()
+    before = LogEntry.objects.count()
+    assert client.post(address, {"post": "yes"}).status_code == 302
+    assert [person.name for person in Person.objects.all()] == ["Grace"]
+    assert Region.objects.filter(person=None).count() == 3
+    assert LogEntry.objects.count() == before + 1
+    assert LogEntry.objects.latest("pk").get_change_message() == "Deleted; 3 faces lost the name."
+
+
+def test_a_superuser_deletes_somebody_who_took_in_others_and_reads_whom(cast: Cast) -> None:
+    ada = named(cast, "Ada")
+    merge_people(ada, named(cast, "Eve", "foreign"), cast.superuser)
+    may_delete_people(cast)
+    address = reverse("admin:catalog_person_delete", args=[ada.pk])
+    assert staff_client(cast, "editor").post(address, {"post": "yes"}).status_code == 403
+    client = staff_client(cast, "superuser")
+    assert "Eve, merged into Ada" in client.get(address).content.decode()
+    assert client.post(address, {"post": "yes"}).status_code == 302
+    assert not Person.objects.exists()
+    assert Region.objects.count() == 2
+
+
+def test_a_person_who_was_merged_a_moment_before_they_are_deleted(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, king = named(cast, "Ada"), named(cast, "King")
+    client = staff_client(cast, "superuser")
+
+    def slow(admin: PersonAdmin, request: HttpRequest, queryset: object) -> list[object]:
+        merge_people(ada, king, cast.superuser)
+        return []
+
+    monkeypatch.setattr("catalog.admin.people.PersonAdmin.log_deletions", slow)
+    address = reverse("admin:catalog_person_delete", args=[king.pk])
+    assert "Go on with Ada" in told(client.post(address, {"post": "yes"}, follow=True))
+    assert Person.objects.count() == 2
 
 
 def test_renaming_and_notes_are_logged_once(cast: Cast) -> None:
@@ -145,6 +229,31 @@ def test_merging_by_name_from_the_page(cast: Cast) -> None:
         assert words in told(client.get(merge_url(ada), {"name": name}, follow=True))
 
 
+def test_whoever_comes_back_from_logging_in_is_told_that_nothing_was_done(cast: Cast) -> None:
+    ada, king = named(cast, "Ada"), named(cast, "King")
+    merge = merge_people(ada, king, cast.editor)
+    client = staff_client(cast, "editor")
+    for address, words in (
+        (merge_url(ada), "Nothing was merged."),
+        (reverse("admin:catalog_person_undo", args=[ada.pk, merge.pk]), "Nothing was changed."),
+        (reverse("admin:catalog_person_reject", args=[ada.pk, Region.objects.first().pk]), "Nothing was changed."),  # type: ignore[union-attr]
+    ):
+        back = client.get(address, follow=True)
+        assert back.redirect_chain[-1][0].startswith(page(ada))
+        assert words in told(back)
+
+
+def test_not_this_person_is_not_said_of_whoever_the_face_is_by_now(cast: Cast) -> None:
+    ada, king = named(cast, "Ada"), named(cast, "King")
+    face = Region.objects.get(person=king)
+    merge_people(ada, king, cast.superuser)
+    client = staff_client(cast, "editor")
+    answer = client.post(reverse("admin:catalog_person_reject", args=[king.pk, face.pk]), follow=True)
+    assert "it is named Ada now" in told(answer)
+    face.refresh_from_db()
+    assert face.person == ada
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_merging_takes_two(cast: Cast, count: int) -> None:
     keys = [str(named(cast, f"Number {number}").pk) for number in range(count)]
@@ -186,7 +295,7 @@ def test_a_page_costs_the_same_for_one_face_and_for_many(cast: Cast, django_asse
     client, ada = staff_client(cast, "editor"), named(cast, "Ada")
     for number in range(5):
         merge_people(ada, named(cast, f"Number {number}", faces=2), cast.editor)
-        with django_assert_max_num_queries(20):
+        with django_assert_max_num_queries(22):
             assert len(client.get(page(ada)).context["crops"]) == 1 + 2 * (number + 1)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from catalog.curation import faces
@@ -70,6 +72,41 @@ def test_the_second_of_two_editors_is_told_that_the_first_was_faster(cast: Cast)
     face.refresh_from_db()
     assert face.person == Person.objects.get(name="Ada")
     assert faces.name_face(face, "Grace", cast.superuser, expected=face.person_id).person is not None
+
+
+ACTS_ON_WHO_WAS_SEEN: dict[str, Callable[[Region, Person, User], object]] = {
+    "unname": lambda face, seen, user: faces.unname_face(face, user, expected=seen.pk),
+    "reject": lambda face, seen, user: faces.reject_person(face, seen, user, expected=seen.pk),
+    "delete": lambda face, seen, user: faces.delete_region(face, user, expected=seen.pk),
+}
+
+
+@pytest.mark.parametrize("act", ACTS_ON_WHO_WAS_SEEN.values(), ids=list(ACTS_ON_WHO_WAS_SEEN))
+def test_what_is_said_of_whoever_was_seen_is_not_said_of_whoever_is_there_now(
+    cast: Cast, act: Callable[[Region, Person, User], object]
+) -> None:
+    ada = Person.objects.create(name="Ada")
+    face = make_face(make_image(cast.private), ada)
+    faces.name_face(face, "Grace", cast.superuser)
+    with pytest.raises(FaceChanged, match="named Grace now"):
+        act(face, ada, cast.editor)
+    face.refresh_from_db()
+    assert (str(face.person), face.dismissed) == ("Grace", False)
+    assert not FaceRejection.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_not_this_person_while_somebody_names_it_anew(cast: Cast) -> None:
+    ada = Person.objects.create(name="Ada")
+    face = make_face(make_image(cast.private))
+    with transaction.atomic():
+        faces.name_face(face, "Ada", cast.superuser)
+        rejecting = InThread(lambda: faces.reject_person(face, ada, cast.editor, expected=None))
+        wait_until_somebody_waits_for_a_lock()
+    with pytest.raises(FaceChanged):  # they said no to a suggestion, not to a colleague
+        rejecting.outcome()
+    face.refresh_from_db()
+    assert face.person == ada
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,8 +4,8 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from catalog.curation import people
-from catalog.curation.errors import CurationError, NameTaken
-from catalog.curation.faces import name_face, unname_face
+from catalog.curation.errors import CurationError, Gone, NameTaken
+from catalog.curation.faces import name_face, reject_person, unname_face
 from catalog.models import Person, PersonMerge, Region
 from tests.cast import Cast, make_face, make_image
 from tests.catalog.curation.log import said_of
@@ -75,6 +75,59 @@ def test_undoing_gives_back_what_is_still_there(cast: Cast) -> None:
         renamed.__class__.objects.get(pk=renamed.pk).person,
     }
     assert said_of(king)[-1] == "superuser: No longer merged into Ada; 1 face came back."
+
+
+def test_undoing_leaves_alone_what_was_decided_since(cast: Cast) -> None:
+    """Also where the later decision is the name that the merge had given."""
+    ada, king = named(cast, "Ada"), named(cast, "King", 4)
+    rejected, unnamed, renamed, stays = king.regions.all()
+    merge = people.merge_people(ada, king, cast.editor)
+    reject_person(rejected, ada, cast.editor)
+    unname_face(unnamed, cast.editor)
+    name_face(renamed, "Grace", cast.editor)
+    for face in (rejected, unnamed, renamed):
+        name_face(face, "Ada", cast.superuser)
+    people.undo_merge(merge, cast.editor)
+    assert list(king.regions.all()) == [stays]
+    assert {rejected, unnamed, renamed} < set(ada.regions.all())
+
+
+def test_a_decision_counts_for_every_merge_that_moved_the_face(cast: Cast) -> None:
+    ada, king, byron = named(cast, "Ada"), named(cast, "King"), named(cast, "Byron", 2)
+    decided, other = byron.regions.all()
+    first = people.merge_people(king, byron, cast.editor)
+    second = people.merge_people(ada, king, cast.editor)
+    unname_face(decided, cast.editor)
+    name_face(decided, "Ada", cast.editor)
+    people.undo_merge(second, cast.editor)
+    name_face(decided, "King", cast.editor)
+    people.undo_merge(first, cast.editor)
+    assert list(byron.regions.all()) == [other]
+    assert decided in king.regions.all()
+
+
+def test_deleting_a_person_takes_the_name_off_their_faces(cast: Cast) -> None:
+    ada, king, grace = named(cast, "Ada", 2), named(cast, "King"), named(cast, "Grace")
+    people.merge_people(ada, king, cast.editor)
+    with pytest.raises(CurationError, match="King was merged into Ada"):
+        people.delete_person(king, cast.editor)
+    assert people.delete_person(ada, cast.editor) == 3
+    assert list(Person.objects.all()) == [grace]
+    assert Region.objects.filter(person=None).count() == 3
+    assert said_of(ada)[-1] == "editor: Deleted; 3 faces lost the name."
+    with pytest.raises(Gone):
+        people.delete_person(ada, cast.editor)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_face_named_while_its_person_is_deleted(cast: Cast) -> None:
+    ada, face = named(cast, "Ada"), make_face(make_image(cast.private))
+    with transaction.atomic():
+        people.delete_person(ada, cast.editor)
+        naming = InThread(lambda: name_face(face, ada, cast.superuser))
+        wait_until_somebody_waits_for_a_lock()
+    with pytest.raises(Gone):
+        naming.outcome()
 
 
 def test_an_undone_merge_can_be_done_again(cast: Cast) -> None:

@@ -15,8 +15,9 @@ def sample_images() -> list[Image]:
     anybody = AnonymousUser()
     shown = Image.objects.visible_to(anybody).filter(collection=OuterRef("pk"))
     collections = Collection.objects.filter(is_public=True).annotate(first=_one(shown, "id"), last=_one(shown, "-id"))
-    keys = [row[place] for row in collections.values_list("first", "last")[:COLLECTIONS] for place in (0, 1)]
-    by_key = Image.objects.select_related("collection").in_bulk({key for key in keys if key is not None})
+    with_images = collections.filter(first__isnull=False).values_list("first", "last")
+    keys = [row[place] for row in with_images[:COLLECTIONS] for place in (0, 1)]
+    by_key = Image.objects.select_related("collection").in_bulk(set(keys))
     return [by_key[key] for key in dict.fromkeys(keys) if key in by_key]
 
 

@@ -178,7 +178,7 @@ def results_of(answer: Answer, place: Place | None, filters: Filters) -> Results
     return Results(
         cards=near,
         misses=[card for card in cards if card.band == "far"],
-        heading=_heading(len(near), more),
+        heading=_heading(len(near), len(cards), more),
         why=_why(answer),
         more_href=place.href(more_filters) if place and more and k < MAX_K else None,
         near_href=place.href(replace(filters, near=True)) if place and can_look_beyond else None,
@@ -186,11 +186,12 @@ def results_of(answer: Answer, place: Place | None, filters: Filters) -> Results
     )
 
 
-def _heading(count: int, more: bool) -> str:
+def _heading(count: int, shown: int, more: bool) -> str:
+    """``count`` of the ``shown`` are near; all of these are the nearest of ever more."""
     if count == 0:
         return _("Nothing close")
     if more:
-        return _("The %(count)s nearest") % {"count": count}
+        return _("The %(count)s nearest") % {"count": shown}
     return _("1 result") if count == 1 else _("%(count)s results") % {"count": count}
 
 

@@ -8,14 +8,14 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from catalog.exceptions import NoServingModel
 from catalog.models import Collection, Image, Region
 from search import query_tokens
-from search.api.uploads import check_throttles, content_of, decoding_slot, uploaded_image
+from search.api.uploads import LOOKING, UPLOADING, check_throttles, content_of, decoding_slot, uploaded_image
 from search.exceptions import FacesNotAllowed, NothingToSearchWith, QueryOutdated
 from search.forms import filters_of
 from search.labels import frequent_labels
@@ -36,14 +36,17 @@ from search.samples import sample_images
 from search.shown import Filters, Place, name_of, query_frame, results_of, stored_frame, web_address
 
 Context = dict[str, Any]
+for_its_viewer = cache_control(private=True, no_cache=True)  # who signs out, or loses a collection, sees it no more
 
 
 @gzip_page
+@for_its_viewer
 @require_safe
 @under(PAGE)
 def page(request: HttpRequest) -> HttpResponse:
     filters = filters_of(request.GET, request.user)
-    context = {"samples": sample_images(), **_choices(request, filters), "labels": frequent_labels(request.user)}
+    samples = [(image, name_of(image)) for image in sample_images()]
+    context = {"samples": samples, **_choices(request, filters), "labels": frequent_labels(request.user)}
     return render(request, "search/page.html", context)
 
 
@@ -55,14 +58,19 @@ def upload(request: HttpRequest) -> HttpResponse:
     """The whole result of a photo in one answer. Raises what visearch_site.errors describes."""
     if request.method != "POST":
         return redirect("page")
-    check_throttles(request)
+    check_throttles(request, UPLOADING)
     filters = filters_of(request.POST, request.user)
     photo = uploaded_image(request)
     with decoding_slot():
         looked = look_at(content_of(photo), photo.name or "", request.user)
     token = query_tokens.keep(looked.query)
-    context = _query_context(request, looked.query, filters, token)
-    return render(request, "search/results.html", {**context, "preview": looked.preview, "is_photo": True})
+    try:
+        context = _query_context(request, looked.query, filters, token)
+    except QueryOutdated:  # another model took over since the photo was looked at
+        return _forgotten(request, filters, "outdated", 410)
+    shown = {"preview": looked.preview, "is_photo": True}
+    here = {"here": context["place"].href()} if context["place"] else {}
+    return render(request, "search/results.html", {**context, **shown, **here})
 
 
 @gzip_page
@@ -70,6 +78,7 @@ def upload(request: HttpRequest) -> HttpResponse:
 @require_safe
 @under(PAGE)
 def kept(request: HttpRequest, token: str) -> HttpResponse:
+    check_throttles(request, LOOKING)
     filters = filters_of(request.GET, request.user)
     try:
         context = _query_context(request, query_tokens.recall(token), filters, token)
@@ -83,26 +92,32 @@ def kept(request: HttpRequest, token: str) -> HttpResponse:
 
 
 @gzip_page
+@for_its_viewer
 @require_safe
 @under(PAGE)
 def by_image(request: HttpRequest, pk: UUID) -> HttpResponse:
+    check_throttles(request, LOOKING)
     image = get_object_or_404(_images(request), pk=pk)
     return _stored(request, image, reverse("search-image", args=[pk]), None)
 
 
 @gzip_page
+@for_its_viewer
 @require_safe
 @under(PAGE)
 def by_region(request: HttpRequest, pk: UUID) -> HttpResponse:
+    check_throttles(request, LOOKING)
     regions = Region.objects.visible_to(request.user).filter(dismissed=False).select_related("image__collection")
     region = get_object_or_404(regions, pk=pk)
     return _stored(request, region.image, reverse("search-region", args=[pk]), region)
 
 
 @gzip_page
+@for_its_viewer
 @require_safe
 @under(PAGE)
 def image_page(request: HttpRequest, pk: UUID) -> HttpResponse:
+    check_throttles(request, LOOKING)
     image = get_object_or_404(_images(request), pk=pk)
     context = _stored_context(request, image, Place(reverse("search-image", args=[pk]), Filters()), None)
     links = {"link": web_address(image.link), "source": web_address(image.source_url)}

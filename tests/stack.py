@@ -158,6 +158,7 @@ def new_stack(servers: Servers, folder: Path, name: str, **settings: str) -> Ite
         "VISEARCH_THROTTLE_ANON": "10000/min",
         "VISEARCH_THROTTLE_USER": "10000/min",
         "VISEARCH_THROTTLE_SEARCH": "10000/min",
+        "VISEARCH_THROTTLE_PAGE": "10000/min",
         "VISEARCH_THROTTLE_LOGIN": "10000/min",
         **settings,
     }

@@ -46,7 +46,7 @@ WORDS: dict[str, tuple[Text, Text]] = {
     "parse-error": (_("Only a part of it arrived"), _("The connection broke off. Send it once more.")),
     "throttled": (
         _("That was a lot of searches"),
-        _("Wait %(seconds)s seconds, then search on. Your photo was not kept: put it in again."),
+        _("Wait %(seconds)s seconds, then search on. If you sent a photo, put it in again: it was not kept."),
     ),
     "busy": (_("Many are searching just now"), _("Nothing of yours was kept. Try again in a moment.")),
     "bad-request": (_("That request was not understood"), _("Go back to the search and begin once more.")),
@@ -58,6 +58,7 @@ WORDS: dict[str, tuple[Text, Text]] = {
         _("There is nothing here"),
         _("The address is wrong, or what was here is gone or not for everybody."),
     ),
+    "method-not-allowed": (_("That does not work here"), _("Go back to the search and begin once more.")),
     "conflict": (
         _("Somebody was faster"),
         _("They changed the same thing in this moment. Look again, then try again."),
@@ -76,6 +77,7 @@ WORDS: dict[str, tuple[Text, Text]] = {
         _("Searching is not possible yet"),
         _("What recognises images has still to be set up. Try again later."),
     ),
+    "too-many-sign-ins": (_("That was a lot of attempts"), _("Wait %(seconds)s seconds, then sign in again.")),
     "session-ended": (
         _("This page was open for too long"),
         _("For your safety its forms have expired, or cookies are off. Begin once more."),
@@ -96,6 +98,7 @@ def problem_page(request: HttpRequest, problem: Problem, words: str = "") -> Htt
                 "sentence": str(sentence) % _numbers(problem),
                 "file_name": _file_name(request),
                 "ask_again": request.path_info == UPLOAD_PATH and problem.code != "server-error",
+                "chosen": _chosen(request, problem),
             },
             status=problem.status,
         )
@@ -120,6 +123,16 @@ def _numbers(problem: Problem) -> Mapping[str, Any]:
         "limit": filesizeformat(limit) if isinstance(limit, int) else "",
         "seconds": problem.headers.get("Retry-After", ""),
     }
+
+
+def _chosen(request: HttpRequest, problem: Problem) -> Mapping[str, str]:
+    """The collection and the label that came with the photo, for the next one. One that is not there is let go."""
+    if request.path_info != UPLOAD_PATH or problem.code == "not-found":
+        return {}
+    try:
+        return {name: request.POST.get(name, "") for name in ("collection", "label")}
+    except Exception:  # noqa: BLE001 - whatever stopped the body from being read is what this page tells
+        return {}
 
 
 def _file_name(request: HttpRequest) -> str:

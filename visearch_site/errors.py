@@ -10,7 +10,15 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, UnreadablePostError
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    JsonResponse,
+    UnreadablePostError,
+)
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -80,7 +88,7 @@ def _messages(found: Any) -> list[str]:
 
 
 @describe.register
-def _(error: exceptions.Throttled) -> Problem:
+def problem_of_throttle(error: exceptions.Throttled) -> Problem:
     seconds = max(1, int(getattr(error, "wait", None) or LATER))
     return Problem("throttled", f"Too many requests. Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
 
@@ -197,7 +205,11 @@ class PageErrors:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if not isinstance(response, HttpResponseNotAllowed) or response.content or _is_api(request):
+            return response
+        detail = f"This address takes no {request.method}."
+        return problem_page(request, Problem("method-not-allowed", detail, headers={"Allow": response["Allow"]}))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if _is_api(request) or isinstance(exception, Http404 | PermissionDenied | SuspiciousOperation):

@@ -126,6 +126,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "search.context.upload_limit",
+                "search.context.here",
             ],
         },
     },
@@ -300,6 +301,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "anon": env.str("VISEARCH_THROTTLE_ANON", default="120/min"),
         "user": env.str("VISEARCH_THROTTLE_USER", default="1200/min"),
         "search": env.str("VISEARCH_THROTTLE_SEARCH", default="60/min"),  # of anonymous clients
+        "page": env.str("VISEARCH_THROTTLE_PAGE", default="300/min"),  # of anonymous shoppers
         "login": env.str("VISEARCH_THROTTLE_LOGIN", default="10/min"),
     },
     "NUM_PROXIES": env.int("VISEARCH_NUM_PROXIES", default=0),

@@ -7,10 +7,12 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from search.api.suggestions import face_suggestions
-from visearch_site import health
+from visearch_site import accounts, health
 
 urlpatterns = [
     path("", include("search.urls")),
+    path("login/", accounts.sign_in, name="sign-in"),
+    path("logout/", accounts.sign_out, name="sign-out"),
     path("i18n/", include("django.conf.urls.i18n")),
     path(
         "admin/faces/<uuid:pk>/suggestions", face_suggestions, name="face-suggestions"

@@ -35,7 +35,8 @@ def face_suggestions(request: HttpRequest, pk: UUID) -> JsonResponse:
         people = [_as_json(each) for each in suggest_people(region, user)]
     except (NothingToSearchWith, NoServingModel) as error:
         return JsonResponse({"people": [], "note": str(error)})
-    return JsonResponse({"people": people, "note": "" if people else "Nobody who was named looks like this face."})
+    others = "Nobody else" if region.person_id else "Nobody"
+    return JsonResponse({"people": people, "note": "" if people else f"{others} who was named looks like this face."})
 
 
 def _as_json(suggestion: Suggestion) -> dict[str, str]:

@@ -109,17 +109,23 @@
   const split = $("[data-address]");
   if (split) history.replaceState(null, "", split.dataset.address);
 
-  let asking = null;
-  async function pageAt(address) {
-    asking?.abort();
-    asking = new AbortController();
-    const answer = await fetch(address, { signal: asking.signal, credentials: "same-origin" });
+  const withoutHash = (address) => address.split("#")[0];
+  let at = withoutHash(location.href); // what the address bar says, to know a step within the page from one to another
+  function remember(how, address) {
+    history[how](null, "", address);
+    at = withoutHash(location.href);
+  }
+
+  let swapping = null;
+  let adding = null;
+  async function pageAt(address, { signal }) {
+    const answer = await fetch(address, { signal, credentials: "same-origin" });
     if (!answer.ok) throw new Error(String(answer.status));
     return new DOMParser().parseFromString(await answer.text(), "text/html");
   }
 
   function put(page) {
-    for (const name of ["marks", "picks", "notes", "again", "results"]) {
+    for (const name of ["account", "marks", "picks", "notes", "again", "results", "language"]) {
       const here = $(`[data-part="${name}"]`);
       const there = $(`[data-part="${name}"]`, page);
       if (here && there) here.replaceWith(document.adoptNode(there));
@@ -132,17 +138,24 @@
     watch();
   }
 
-  async function swap(address, remember = true) {
+  async function swap(address, isNew = true) {
+    swapping?.abort();
+    adding?.abort();
+    swapping = new AbortController();
     results().setAttribute("aria-busy", "true");
     try {
-      const page = await pageAt(address);
+      const page = await pageAt(address, swapping);
       if (!$('[data-part="results"]', page)) throw new Error("another page");
       const focused = document.activeElement?.closest?.("[data-part], [data-filter]");
+      const field = focused?.matches("[data-filter]") && document.activeElement.name;
       put(page);
-      if (remember) history.pushState(null, "", address);
-      if (focused) ($(".picks [aria-current]") ?? $("#found")).focus({ preventScroll: true });
+      if (isNew) remember("pushState", address);
+      const same = field && $(`[data-filter] [name="${field}"]`);
+      if (focused) (same || ($(".picks [aria-current]") ?? $("#found"))).focus({ preventScroll: true });
     } catch (error) {
-      if (error.name !== "AbortError") location.assign(address); // the server says what is wrong on a page of its own
+      if (error.name === "AbortError") return;
+      if (isNew) location.assign(address); // the server says what is wrong on a page of its own
+      else location.replace(address);
     }
   }
 
@@ -152,8 +165,8 @@
     if (link.matches(".about-image a")) return; // on an image's own page a face leads to a page of results
     event.preventDefault();
     const address = link.href.baseVal ?? link.getAttribute("href");
-    if (link.matches("[data-more]")) more(link);
-    else swap(address.split("#")[0]);
+    if (link.matches("[data-more]")) more(link, true);
+    else swap(withoutHash(address));
   });
   const filtered = (filter) => {
     const said = new URLSearchParams([...new FormData(filter)].filter(([, value]) => value));
@@ -168,25 +181,38 @@
     event.preventDefault();
     filtered(event.target);
   });
-  window.addEventListener("popstate", () => swap(location.href, false));
+  window.addEventListener("popstate", () => {
+    const before = at;
+    at = withoutHash(location.href);
+    if (at !== before) swap(at, false);
+  });
 
-  async function more(link) {
+  async function more(link, clicked = false) {
+    if (results().hasAttribute("aria-busy")) return; // other results are on their way
+    if (clicked) link.dataset.clicked = "1";
     if (link.dataset.busy) return;
     link.dataset.busy = "1";
+    const asked = (adding = new AbortController());
     try {
-      const page = await pageAt(link.getAttribute("href").split("#")[0]);
-      for (const name of ["[data-cards]", "[data-misses]"]) {
-        const here = $(name);
-        const there = $(name, page);
-        if (!here || !there) continue;
-        const fresh = [...there.children].slice(here.children.length);
-        here.append(...fresh.map((card) => document.adoptNode(card)));
+      const address = withoutHash(link.href);
+      const page = await pageAt(address, asked);
+      const lists = ["[data-cards]", "[data-misses]"];
+      if (lists.some((name) => !$(name) !== !$(name, page))) {
+        put(page); // among the new ones are the first that are not close
+      } else {
+        for (const name of lists.filter((each) => $(each))) {
+          const fresh = [...$(name, page).children].slice($(name).children.length);
+          $(name).append(...fresh.map((card) => document.adoptNode(card)));
+        }
+        $(".after").replaceWith(document.adoptNode($(".after", page)));
+        $("#found").textContent = live.textContent = $("#found", page).textContent;
+        watch();
       }
-      $(".after").replaceWith(document.adoptNode($(".after", page)));
-      $("#found").textContent = live.textContent = $("#found", page).textContent;
-      watch();
+      if (new URL(address).pathname === location.pathname) remember("replaceState", address);
     } catch (error) {
       delete link.dataset.busy;
+      // The server says what is wrong on a page of its own, to whoever asked; scrolling alone leads nowhere else.
+      if (link.dataset.clicked && error.name !== "AbortError") location.assign(link.href);
     }
   }
 

@@ -46,12 +46,13 @@ def marked_photo() -> bytes:
 
 def traces_of(photo: bytes, preview: bytes) -> dict[str, bytes]:
     """What would give the photo away wherever it were."""
-    encoded = base64.b64encode(preview)
+    encoded, photo_encoded = base64.b64encode(preview), base64.b64encode(photo)
     return {
         "marker": MARKER.encode(),
         "name": NAME.encode(),
         "photo": photo[len(photo) // 2 :][:SLICE],
         "end of the photo": photo[-SLICE - 2 : -2],
+        "photo as text": photo_encoded[len(photo_encoded) // 2 :][:SLICE],
         "preview": preview[len(preview) // 2 :][:SLICE],
         "preview as text": encoded[len(encoded) // 2 :][:SLICE],
     }
@@ -155,3 +156,18 @@ def test_a_shoppers_photo_is_nowhere_after_a_search(stack: Stack, tmp_path: Path
     for vector in remembered["vectors"]:
         assert set(vector) == {"pipeline", "box", "score", "fingerprint", "vector"}
         assert len(base64.b64decode(vector["vector"])) in (128 * 4, 1280 * 4)
+
+    stack.kill_redis()
+    try:
+        unkept = shopper.post(
+            f"{stack.url}/search/",
+            data={"csrfmiddlewaretoken": token[1]},
+            files={"image": (NAME, photo, "image/jpeg")},
+            timeout=60,
+        )
+    finally:
+        stack.start_redis()
+    assert unkept.status_code == 200, unkept.text[:2000]
+    assert "data-address" not in unkept.text
+    assert assert_nowhere(traces, columns_of(stack)) > 100
+    assert assert_nowhere(traces, files_of(stack, since)) > 10

@@ -28,8 +28,8 @@ GREY = squares()
 
 
 @pytest.fixture(autouse=True)
-def fresh_throttles() -> None:
-    cache.delete_pattern("throttle_*")  # type: ignore[attr-defined]
+def fresh_cache() -> None:
+    cache.delete_pattern("*")  # type: ignore[attr-defined]  # throttles and labels
 
 
 def put_in(data: bytes, name: str = "query.png", client: Client | None = None, **fields: Any) -> Any:
@@ -96,7 +96,7 @@ def test_the_first_page_asks_for_one_thing_and_says_that_nothing_is_kept(shop: C
     assert re.search(r'<input type="file" name="image" accept="image/\*[^"]*"', page)
     assert 'capture="environment"' in page
     assert "Your photo is not kept" in page
-    assert "<option>shop</option>" in page
+    assert '<option value="shop">shop</option>' in page
 
 
 def test_a_photo_is_answered_with_itself_its_faces_and_what_is_like_it(shop: Collection) -> None:
@@ -153,6 +153,22 @@ def test_photos_are_in_no_cache(shop: Collection) -> None:
     assert "no-store" in Client().get(address(html(response))).headers["Cache-Control"]
 
 
+def test_pages_are_kept_for_nobody_else_and_asked_for_again(shop: Collection) -> None:
+    image = ready(shop, RED)
+    region = image.regions.get(pipeline="face")
+    for path in ("/", f"/search/image/{image.pk}/", f"/search/region/{region.pk}/", f"/images/{image.pk}/"):
+        assert set(Client().get(path).headers["Cache-Control"].split(", ")) == {"private", "no-cache"}, path
+
+
+def test_signing_in_and_choosing_a_language_lead_back_to_the_results(shop: Collection) -> None:
+    page = html(put_in(RED))
+    kept = address(page)
+    assert re.findall(r'name="next" value="([^"]+)"', page) == [kept]
+    assert link(page, "Sign in") == f"/login/?next={kept}"
+    client = Client()
+    assert "Ihr Foto" in html(client.post("/i18n/setlang/", {"language": "de", "next": kept}, follow=True))
+
+
 def test_scripts_styles_and_images_come_from_here_alone(shop: Collection) -> None:
     image = ready(shop, RED)
     upload = put_in(RED)
@@ -191,6 +207,13 @@ def test_a_bad_file_is_a_sentence_beside_its_name(
     assert '<input type="file"' in page
 
 
+def test_after_a_refusal_the_chosen_collection_and_label_are_still_chosen(shop: Collection) -> None:
+    page = html(put_in(b"no image", collection="shop", label='red "4711"'), 415)
+    chosen = dict(re.findall(r'<input type="hidden" name="(collection|label)" value="([^"]*)"', page))
+    assert {name: unescape(value) for name, value in chosen.items()} == {"collection": "shop", "label": 'red "4711"'}
+    assert 'value="gone"' not in html(put_in(RED, collection="gone"), 404)  # else it could never be searched on
+
+
 def test_names_of_files_are_escaped(shop: Collection) -> None:
     page = html(put_in(b"no image", "<img src=x onerror=alert(1)>.png"), 415)
     assert "<img src=x" not in page
@@ -226,6 +249,34 @@ def test_too_many_searches_are_counted_with_those_of_the_api(shop: Collection, m
     assert f"Wait {response.headers['Retry-After']} seconds" in page
 
 
+def test_looking_at_results_has_a_limit_of_its_own(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = ready(shop, RED)
+    region = image.regions.get(pipeline="face")
+    kept = address(html(put_in(RED)))
+    rates = {**SimpleRateThrottle.THROTTLE_RATES, "page": "2/min"}
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
+    for path in (kept, f"/search/image/{image.pk}/", f"/search/region/{region.pk}/", f"/images/{image.pk}/"):
+        cache.delete_pattern("throttle_*")  # type: ignore[attr-defined]
+        assert [Client().get(path).status_code for _ in range(3)] == [200, 200, 429], path
+    assert "then search on" in html(Client().get(kept), 429)
+    html(put_in(RED))  # photos are counted for themselves
+    html(viewer_of(shop).get(kept))
+
+
+def test_labels_of_anybody_are_counted_once_a_minute(
+    shop: Collection, django_assert_num_queries: DjangoAssertNumQueries, settings: Settings
+) -> None:
+    ready(shop, RED, label="before")
+    suggested = '<option value="before">'
+    assert suggested in html(Client().get("/"))
+    with django_assert_num_queries(3):  # samples of collections, their images; names of collections
+        assert suggested in html(Client().get("/"))
+    Image.objects.update(label="after")
+    assert '<option value="after">' in html(viewer_of(shop).get("/"))
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+    assert '<option value="after">' in html(Client().get("/"))
+
+
 def test_a_server_without_models_says_so(shop: Collection) -> None:
     EmbeddingModel.objects.update(state="retired")
     response = put_in(RED)
@@ -259,6 +310,17 @@ def test_a_photo_seen_by_another_model_is_asked_for_again(shop: Collection) -> N
     EmbeddingModel.objects.filter(pipeline="face").update(fingerprint="0" * 64)
     assert "the model has been replaced" in html(Client().get(kept), 410)
     html(Client().get(f"{kept}?region=1"))  # the whole image, whose model still serves
+
+
+def test_a_photo_during_which_another_model_takes_over(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(*_: object) -> str:
+        EmbeddingModel.objects.filter(pipeline="face").update(fingerprint="0" * 64)
+        return "token"
+
+    monkeypatch.setattr("search.query_tokens.keep", keep)
+    page = html(put_in(RED), 410)
+    assert "the model has been replaced" in page
+    assert '<input type="file"' in page
 
 
 def test_without_redis_a_photo_is_searched_and_what_does_not_work_is_said(shop: Collection, settings: Settings) -> None:
@@ -329,6 +391,17 @@ def test_a_model_that_nobody_measured_gets_no_words(shop: Collection) -> None:
     assert "Show what is near" not in page
 
 
+def test_the_heading_counts_what_is_shown_where_there_is_more(shop: Collection) -> None:
+    model = EmbeddingModel.objects.get(pipeline="face")
+    store(shop, model, *[[1.01, 0.01] * 4] * 3, *[[0.5, 0.5] * 4] * 20)
+    measured("face", 0.05, 0.1)
+    page = html(Client().get(address(html(put_in(RED))) + "?near=1"))
+    assert len(found(page)) == 20
+    assert "Not close, but nearest" in page
+    assert "Show more" in page
+    assert "The 20 nearest" in page
+
+
 def test_nothing_near_is_an_answer(shop: Collection) -> None:
     image = ready(shop, BLUE)
     measured("face", 0.05, 0.1)
@@ -360,10 +433,11 @@ def test_collection_and_label_narrow_it_down_in_the_address(shop: Collection) ->
     assert found(html(Client().get(f"{kept}?label=rare"))) == ids(rare)
     page = html(Client().get(f"{kept}?collection=other&label=common"))
     assert found(page) == ids(there)
-    assert "<option selected>other</option>" in page
+    chosen = '<option value="other" selected>other</option>'
+    assert chosen in page
     assert 'value="common"' in page
     assert "collection=other&amp;label=common" in page  # whatever is picked next keeps them
-    assert "<option selected>other</option>" in html(Client().get(link(page, "Another photo")))
+    assert chosen in html(Client().get(link(page, "Another photo")))
     assert found(html(put_in(RED, collection="other"))) == ids(there)
     assert "what you narrowed the search to" in html(Client().get(f"{kept}?label=nothing"))
 
@@ -397,6 +471,19 @@ def test_samples_are_what_anybody_may_see(shop: Collection) -> None:
     first, last = ready(shop, RED), ready(shop, GREY)
     for client in (Client(), member):
         assert re.findall(r"/search/image/([0-9a-f-]+)/", html(client.get("/"))) == ids(first, last)
+
+
+def test_samples_are_of_collections_that_have_images(shop: Collection) -> None:
+    for number in range(5):
+        Collection.objects.create(name=f"an empty one {number}", pipelines=["image"], is_public=True)
+    Collection.objects.filter(pk=shop.pk).update(name="z shop")
+    assert "no image here is public yet" in html(Client().get("/"))
+    last = Collection.objects.create(name="zz", pipelines=["face", "image"], is_public=True, face_search="everyone")
+    image = ready(last, RED)
+    page = html(Client().get("/"))
+    assert re.findall(r"/search/image/([0-9a-f-]+)/", page) == ids(image)
+    assert "no image here is public yet" not in page
+    assert 'alt="Find images like Image"' in page  # it has neither title nor label
 
 
 def test_more_like_this_leads_from_a_result_to_others_like_it(shop: Collection) -> None:
@@ -469,6 +556,48 @@ def test_what_waits_has_a_page_for_its_editors(shop: Collection) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("superuser"))
     assert "still being worked on" in html(client.get(f"/images/{image.pk}/"))
+
+
+# --- Who looks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_viewer_signs_in_by_password_and_out_again(shop: Collection) -> None:
+    private = Collection.objects.create(name="private", pipelines=["face", "image"])
+    image = ready(private, RED)
+    group = Group.objects.create(name="viewers")
+    private.viewers.add(group)
+    User.objects.create_user("vera", password="a password").groups.add(group)
+    path = f"/images/{image.pk}/"
+    client = Client(enforce_csrf_checks=True)
+
+    def send(to: str, **fields: str) -> Any:
+        return client.post(to, {"csrfmiddlewaretoken": client.cookies["csrftoken"].value, **fields})
+
+    html(client.get(path), 404)
+    form = html(client.get(link(html(client.get("/")), "Sign in")))
+    assert '<input type="hidden" name="next" value="/">' in form
+    assert "Name or password is wrong" in html(send("/login/", username="vera", password="another", next=path))
+    elsewhere = send("/login/", username="vera", password="a password", next="https://evil.example/")
+    assert elsewhere.headers["Location"] == "/"
+    response = send("/login/", username="vera", password="a password", next=path)
+    assert (response.status_code, response.headers["Location"]) == (302, path)
+    page = html(client.get(path))
+    assert "vera" in page
+    assert "Sign out" in page
+    html(client.get("/logout/"), 405)
+    html(client.get(path))
+    assert send("/logout/").headers["Location"] == "/"
+    html(client.get(path), 404)
+
+
+def test_attempts_to_sign_in_are_counted_with_those_to_get_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {**SimpleRateThrottle.THROTTLE_RATES, "login": "2/min"}
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
+    wrong = {"username": "vera", "password": "guessed"}
+    html(Client().post("/login/", wrong))
+    assert Client().post("/api/v1/auth/login/", wrong, content_type="application/json").status_code == 401
+    response = Client().post("/login/", wrong)
+    assert f"Wait {response.headers['Retry-After']} seconds, then sign in again" in html(response, 429)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,14 @@ def test_addresses_that_do_not_exist_are_pages(db: None, path: str) -> None:
     is_page(Client().get(path, headers=BROWSER), 404)
 
 
+@pytest.mark.parametrize("path", ["/", "/logout/"])
+def test_a_method_that_an_address_does_not_take_is_a_page(db: None, path: str) -> None:
+    response = Client().put(path, headers=BROWSER)
+    assert "That does not work here" in is_page(response, 405)
+    assert response.headers["Allow"]
+    assert_problem(Client().put("/api/v1/search/"), 405, "method-not-allowed")
+
+
 def test_whoever_looks_for_a_file_of_an_image_with_a_browser_gets_a_page(db: None) -> None:
     is_page(Client().get("/images/nothing", headers=BROWSER), 404)
     assert_problem(Client().get("/images/nothing", headers={"Accept": "image/webp"}), 404, "not-found")
@@ -108,4 +116,4 @@ def test_errors_are_told_in_german_too() -> None:
 
 
 def test_words_are_for_codes_that_there_are() -> None:
-    assert set(error_pages.WORDS) - {"session-ended"} <= set(PROBLEMS)
+    assert set(error_pages.WORDS) - {"session-ended", "too-many-sign-ins"} <= set(PROBLEMS)

@@ -60,5 +60,5 @@ def test_a_page_wider_than_a_phone_fails(page: Page, watch: Watch) -> None:
     page.goto("/healthz")
     watch.expect(".")
     page.set_content(GOOD.format('<p style="width: 800px">t</p>'))
-    with pytest.raises(AssertionError, match=r"390-light: the page is \d+ px wider than its window"):
+    with pytest.raises(AssertionError, match=r"390-dark: the page is \d+ px wider than its window"):
         inspect(page, "too-wide")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -71,10 +72,18 @@ def watch(visitor: tuple[Page, Watch]) -> Watch:
     return visitor[1]
 
 
+@pytest.fixture(scope="module")
+def staff_cookies(browser: Browser, site: Stack) -> list[Any]:
+    """Those of a superuser who has signed in to the admin, once: checking a password is slow by intent."""
+    with opened(browser, site.url) as (page, _):
+        sign_in(page, STAFF)
+        return list(page.context.cookies())
+
+
 @pytest.fixture
-def staff(page: Page) -> Page:
+def staff(page: Page, staff_cookies: list[Any]) -> Page:
     """A superuser who has signed in to the admin."""
-    sign_in(page, STAFF)
+    page.context.add_cookies(staff_cookies)
     return page
 
 

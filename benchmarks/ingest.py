@@ -13,7 +13,6 @@ than 0.6 of extract() alone.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import statistics
 import subprocess
@@ -26,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from PIL import Image
 
 from benchmarks.machine import describe
+from benchmarks.photos import small_photo
 from tests.stack import ROOT, Stack, wait_for
 from visearch_site.local.servers import Servers, local_servers
 
@@ -111,14 +110,19 @@ def extract_alone(stack: Stack, data: Path, threads: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def upload_to_ready(stack: Stack, data: Path) -> float:
-    """Images a second, from the first line written to the last image ready."""
-    stack.start("worker")
-    wait_for("the worker", lambda: stack.log("worker").count("networks loaded") == stack.worker_processes)
+def import_all(stack: Stack, data: Path) -> None:
+    """The SETS of DATA in public collections of their names, every image ready or failed; a worker must be running."""
     sets = [[str(data / name), name, pipeline] for name, pipeline in SETS]
     stack.manage("shell", "-c", IMPORT_ALL.format(sets=sets))
     unfinished = "SELECT count(*) FROM catalog_image WHERE status NOT IN ('ready', 'failed')"
     wait_for("all images", lambda: stack.sql(unfinished)[0][0] == 0, seconds=600)
+
+
+def upload_to_ready(stack: Stack, data: Path) -> float:
+    """Images a second, from the first line written to the last image ready."""
+    stack.start("worker")
+    wait_for("the worker", lambda: stack.log("worker").count("networks loaded") == stack.worker_processes)
+    import_all(stack, data)
     [(count, seconds)] = stack.sql(
         "SELECT count(DISTINCT i.id), extract(epoch FROM max(i.processed_at) - min(l.created_at))"
         " FROM catalog_image i JOIN catalog_intakeline l ON l.image_id = i.id WHERE i.status = 'ready'"
@@ -131,13 +135,8 @@ def search_times(stack: Stack, data: Path) -> dict[str, tuple[float, float]]:
     stack.start_web()
     times = {}
     for name, pipeline in SETS:
-        path = sorted((data / name).rglob("*.jpg"))[0]
-        photo = Image.open(path).convert("RGB")
-        photo.thumbnail((640, 640))
-        photo = photo.resize((round(photo.width * 640 / max(photo.size)), round(photo.height * 640 / max(photo.size))))
-        out = io.BytesIO()
-        photo.save(out, "JPEG", quality=90)
-        taken = [_search_ms(stack, out.getvalue(), pipeline) for _ in range(SEARCHES + 3)][3:]
+        content = small_photo(min((data / name).rglob("*.jpg")))
+        taken = [_search_ms(stack, content, pipeline) for _ in range(SEARCHES + 3)][3:]
         times[pipeline] = (float(np.percentile(taken, 50)), float(np.percentile(taken, 95)))
     return times
 

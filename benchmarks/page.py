@@ -13,7 +13,6 @@ out.
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import tempfile
 import time
@@ -21,48 +20,21 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from PIL import Image
 
-from benchmarks.ingest import IMPORT_ALL, SETS, stack_in
+from benchmarks.ingest import SETS, import_all, stack_in
 from benchmarks.machine import describe
-from tests.stack import Stack, wait_for
+from benchmarks.photos import phone_photo, small_photo
+from tests.stack import Stack
 from visearch_site.local.servers import local_servers
 
-PHONE = (4000, 3000)
-SMALL_SIDE = 640
-NOISE = 6.0  # standard deviation of the noise, of 255: a phone's photo has some, an enlarged one has none
 WARM_UP = 3
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
-
-
-def phone_photo(path: Path) -> bytes:
-    """A JPEG of 12 megapixels: the middle of a photo in the shape of PHONE, enlarged, with noise."""
-    photo = Image.open(path).convert("RGB")
-    width, height = min(photo.width, photo.height * 4 // 3), min(photo.height, photo.width * 3 // 4)
-    left, top = (photo.width - width) // 2, (photo.height - height) // 2
-    large = photo.crop((left, top, left + width, top + height)).resize(PHONE, Image.Resampling.LANCZOS)
-    noise = np.random.default_rng(1).normal(0, NOISE, (PHONE[1], PHONE[0], 3)).astype(np.float32)
-    return jpeg(Image.fromarray(np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)))
-
-
-def small_photo(path: Path) -> bytes:
-    photo = Image.open(path).convert("RGB")
-    scale = SMALL_SIDE / max(photo.size)
-    return jpeg(photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS))
-
-
-def jpeg(photo: Image.Image) -> bytes:
-    out = io.BytesIO()
-    photo.save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 def fill(stack: Stack, data: Path) -> None:
     """DATA in two public collections, every image ready, the indexes built."""
     stack.start("worker")
-    stack.manage("shell", "-c", IMPORT_ALL.format(sets=[[str(data / name), name, pipeline] for name, pipeline in SETS]))
-    unfinished = "SELECT count(*) FROM catalog_image WHERE status NOT IN ('ready', 'failed')"
-    wait_for("all images", lambda: stack.sql(unfinished)[0][0] == 0, seconds=600)
+    import_all(stack, data)
     stack.manage("rebuild_index")
     stack.kill("worker")
 

@@ -12,12 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from django.conf import settings
-
-from catalog.database import retry_while_away
-from catalog.exceptions import StorageUnavailable
+from catalog.exceptions import ImageRefused
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
-from catalog.uploads import Arrival, ImageFacts, clean, receive_many
+from catalog.uploads import Arrival, ImageFacts, clean, receive_in_batches, receive_many, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +52,8 @@ def import_folder(plan: FolderImport, on_line: Callable[[IntakeLine], None]) -> 
     Raises StorageUnavailable where files cannot be kept; what is stored stays, and another run goes on from there.
     """
     job = IntakeJob.objects.create(collection=plan.collection, source=IntakeJob.Source.FOLDER)
-    for paths in _batches(files_in(plan.folder)):
-        lines = retry_while_away(partial(_import_files, plan, job, paths))
-        for line in lines:
-            if line.verdict != IntakeLine.Verdict.FAILED:
-                on_line(line)
-        failed = [line for line in lines if line.verdict == IntakeLine.Verdict.FAILED]
-        if failed:
-            raise StorageUnavailable(failed[0].reason, failed[0].code)
+    receive_in_batches(files_in(plan.folder), partial(_import_files, plan, job), on_line)
     return job
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    size = settings.VISEARCH_BATCH
-    return (paths[start : start + size] for start in range(0, len(paths), size))
 
 
 def _import_files(plan: FolderImport, job: IntakeJob, paths: Sequence[Path]) -> list[IntakeLine]:
@@ -82,15 +67,15 @@ def _import_files(plan: FolderImport, job: IntakeJob, paths: Sequence[Path]) -> 
                 file = _open(path)
             except OSError as error:
                 reason = f"This cannot be read ({error.strerror}). Change its permissions and import again."
-                lines[path] = _refused(job, name, "unreadable", reason)
+                lines[path] = refuse(job, name, ImageRefused("unreadable", reason))
                 continue
             if file is None:
                 reason = "This is not a regular file. Copy the image itself into the folder."
-                lines[path] = _refused(job, name, "not-a-file", reason)
+                lines[path] = refuse(job, name, ImageRefused("not-a-file", reason))
                 continue
             arrivals[path] = _arrival(plan, path, files.enter_context(file), name)
-        received = receive_many(job, arrivals.values())
-    return [line for _, line in sorted([*lines.items(), *zip(arrivals, received, strict=True)])]
+        lines.update(zip(arrivals, receive_many(job, arrivals.values()), strict=True))
+    return [lines[path] for path in paths]
 
 
 def _arrival(plan: FolderImport, path: Path, file: BinaryIO, name: str) -> Arrival:
@@ -103,11 +88,6 @@ def _open(path: Path) -> BinaryIO | None:
     """None for what is no file: a link, a pipe. Raises OSError for what cannot be read, a folder included."""
     mode = path.lstat().st_mode
     return path.open("rb") if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else None
-
-
-def _refused(job: IntakeJob, name: str, code: str, reason: str) -> IntakeLine:
-    verdict = IntakeLine.Verdict.REFUSED
-    return IntakeLine.objects.create(job=job, source=clean(name)[:1000], verdict=verdict, code=code, reason=reason)
 
 
 def progress(job: IntakeJob) -> Counter[str]:

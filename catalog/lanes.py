@@ -25,8 +25,10 @@ def drain(first: UUID | None, seconds: float) -> bool:
     """
     until = time.monotonic() + seconds
     lanes = max(1, settings.VISEARCH_LANES)
-    if lanes == 1 or not process_batch(first) or not retry_while_away(claims.waiting_count):
+    if lanes == 1:
         return _process_until(until, first)
+    if not process_batch(first) or not retry_while_away(claims.waiting_count):
+        return False
     with ThreadPoolExecutor(lanes, thread_name_prefix="lane") as pool:
         futures = [pool.submit(_lane, until) for _ in range(lanes)]
     return True in [future.result() for future in futures]  # all of them: the first True must not hide an error

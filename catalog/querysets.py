@@ -93,6 +93,10 @@ class ImageQuerySet(models.QuerySet["rows.Image"]):
         rows = self.model._base_manager.filter(pk__in=keys).select_for_update(of=("self",)).order_by("pk")
         list(rows.values_list("pk"))
 
+    def idle(self) -> Self:
+        """Those that no worker is at and that wait for none: ready, failed, held."""
+        return self.filter(status__in=["ready", "failed", "held"])
+
     def pending(self) -> Self:
         """Waiting for a worker: queued (and not given back a moment ago), or claimed by one whose lease has run out."""
         rested = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())

@@ -1,7 +1,8 @@
 """Putting images in: one path for every door, for one file or for several at once.
 
-1. check: size, content, extension, limits, and that the whole file decodes (catalog.vision.decode)
-2. hash: an image that the collection has is a ``duplicate``, with the one already here
+1. check: size, content, extension, limits (catalog.vision.decode)
+2. hash: an image that the collection has is a ``duplicate``, with the one already here; the whole of any other must
+   decode
 3. write ahead: commit an IntakeLine that names the key the file will get
 4. store the file (written aside, renamed)
 5. one transaction: the Image row, its tags, the line's verdict; on commit a nudge to the workers
@@ -14,19 +15,22 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, models, transaction
 from django.db.models import Case, Value, When
 from kombu.exceptions import OperationalError as BrokerError
 from uuid_utils.compat import uuid7
 
 from catalog import claims, storage, tasks
+from catalog.database import retry_while_away
 from catalog.exceptions import ImageRefused, StorageUnavailable
 from catalog.models import Image, IntakeJob, IntakeLine
 from catalog.vision import registry
@@ -34,6 +38,8 @@ from catalog.vision.decode import decode, read_header
 from catalog.vision.types import ImageHeader
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,6 @@ class _Checked:
     def is_open(self) -> bool:
         return self.line.verdict == IntakeLine.Verdict.RECEIVING
 
-    @property
-    def key(self) -> str:
-        return self.line.reserved_key
-
 
 def receive(
     job: IntakeJob, file: BinaryIO, name: str, facts: ImageFacts | None = None, *, person_name: str = ""
@@ -105,17 +107,42 @@ def receive_many(job: IntakeJob, arrivals: Iterable[Arrival]) -> list[IntakeLine
     go up as they are: what was under way is then finished by the sweep, and sending it again adds nothing twice.
     """
     batch = [_check(job, arrival) for arrival in arrivals]
-    firsts = {each.sha256: each for each in reversed(batch) if each.is_open}
-    at_once = [each for each in batch if not each.is_open or firsts[each.sha256] is each]
+    at_once: list[_Checked] = []
+    repeats: list[_Checked] = []
+    seen: set[str] = set()
+    for each in batch:
+        (repeats if each.is_open and each.sha256 in seen else at_once).append(each)
+        seen.add(each.sha256)
     _receive(job, at_once)
-    for again in batch:  # the same file twice in one batch: the second finds the first stored
-        if not any(each is again for each in at_once):
-            _receive(job, [again])
+    for again in repeats:  # finds the first one stored
+        _receive(job, [again])
     return [each.line for each in batch]
 
 
+def receive_in_batches(
+    items: Sequence[Item],
+    receive_batch: Callable[[Sequence[Item]], list[IntakeLine]],
+    on_line: Callable[[IntakeLine], None],
+) -> None:
+    """Put in what ``items`` stand for, VISEARCH_BATCH at a time; ``on_line`` hears of each one as it goes.
+
+    A database that is away is waited for a while. Raises StorageUnavailable where files cannot be kept; what is stored
+    stays, and another run goes on from there.
+    """
+    size = settings.VISEARCH_BATCH
+    for start in range(0, len(items), size):
+        failed: list[IntakeLine] = []
+        for line in retry_while_away(partial(receive_batch, items[start : start + size])):
+            if line.verdict == IntakeLine.Verdict.FAILED:
+                failed.append(line)
+            else:
+                on_line(line)
+        if failed:
+            raise StorageUnavailable(failed[0].reason, failed[0].code)
+
+
 def _receive(job: IntakeJob, batch: Sequence[_Checked]) -> None:
-    """Steps 1 (decoding) to 5 for files that differ from each other."""
+    """Steps 2 (without hashing) to 5 for files that differ from each other."""
     twins = _twins(job, [each.sha256 for each in batch if each.is_open])
     for each in batch:
         if each.sha256 in twins:
@@ -194,7 +221,7 @@ def _process_failed_again(twins: Iterable[Image]) -> None:
 def _store_file(checked: _Checked) -> bool:
     """Step 4; False where the file could not be kept, then the line says so."""
     try:
-        storage.save_original(checked.key, checked.arrival.file)
+        storage.save_original(checked.line.reserved_key, checked.arrival.file)
     except OSError as error:
         line = checked.line
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -223,7 +250,7 @@ def _store_rows(job: IntakeJob, batch: Sequence[_Checked]) -> None:
             for each in batch:
                 _store_rows(job, [each])
         else:
-            storage.originals().delete(batch[0].key)
+            storage.originals().delete(batch[0].line.reserved_key)
             _explain(job, batch[0], error)
         return
     for each in batch:
@@ -296,11 +323,15 @@ def nudge(image_id: UUID) -> None:
         logger.warning("no nudge for image %s, the sweep will find it: %s", image_id, error)
 
 
-def process_again(images: Sequence[UUID]) -> int:
-    """Queue ready, failed or held images (and those alone) once more; returns how many."""
+def process_again(images: Sequence[UUID], *, interrupt: bool = False) -> int:
+    """Queue ready, failed or held images (and those alone) once more; returns how many.
+
+    ``interrupt``: also those that a worker is at. It began before what is changed now, and will store nothing.
+    """
     with transaction.atomic():
-        rested = Image.objects.select_for_update().filter(pk__in=images, status__in=["ready", "failed", "held"])
-        again = list(rested.values_list("pk", flat=True))
+        wanted = Image.objects.filter(pk__in=images)
+        wanted = wanted.exclude(status=Image.Status.QUEUED) if interrupt else wanted.idle()
+        again = list(wanted.select_for_update().order_by("pk").values_list("pk", flat=True))
         Image.objects.filter(pk__in=again).update(
             status=Image.Status.QUEUED, reason="", attempts=0, claimed_by="", lease_until=None
         )

@@ -11,12 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from catalog.embedding_models import serving_models
 from catalog.models import EmbeddingModel
-from catalog.selectors import vector_state
 from catalog.vision import registry
 from search.engines.errors import IndexDamaged, IndexNotBuilt
 from search.engines.generations import Generations
 from search.engines.registry import index_for
-from search.indexing import drift_limit
+from search.indexing import drift, drift_limit
 from search.locks import is_building
 from search.models import IndexGeneration
 from search.progress import REQUESTED, BuildProgress, reported
@@ -60,16 +59,15 @@ def _health_of(pipeline: str, model: EmbeddingModel | None) -> PipelineHealth:
         return PipelineHealth(pipeline, trouble=trouble)
     builds = list(model.generations.order_by("-id")[:LAST_BUILDS])
     generation = model.generations.filter(status=Status.PUBLISHED).first()
-    total = vector_state(model).count
-    new = vector_state(model, after_id=generation.highest_embedding_id).count if generation else total
-    held = generation.count if generation else 0
+    held, highest_id = (generation.count, generation.highest_embedding_id) if generation else (0, 0)
+    since = drift(model, held, highest_id)
     return PipelineHealth(
         pipeline=pipeline,
         model=model,
         generation=generation,
-        total=total,
-        new=new,
-        dropped=max(0, held - (total - new)),
+        total=since.total,
+        new=since.new,
+        dropped=since.dropped,
         due_at=drift_limit(held),
         builds=builds,
         running=_running(model),

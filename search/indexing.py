@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
@@ -54,12 +55,29 @@ def needs_rebuild(model: EmbeddingModel) -> str | None:
 
 
 def _has_drifted(model: EmbeddingModel, manifest: Manifest) -> str | None:
-    total = vector_state(model).count
-    new = vector_state(model, after_id=manifest.highest_id).count
-    dropped = max(0, manifest.count - (total - new))
-    if new + dropped < drift_limit(manifest.count):
+    since = drift(model, manifest.count, manifest.highest_id)
+    if since.new + since.dropped < drift_limit(manifest.count):
         return None
-    return f"{new} vectors are new and {dropped} are gone since generation {manifest.generation} of {manifest.count}."
+    return (
+        f"{since.new} vectors are new and {since.dropped} are gone since generation {manifest.generation} "
+        f"of {manifest.count}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Of ``total`` vectors of a model ``new`` are not in a generation; ``dropped`` of the generation's are gone."""
+
+    total: int
+    new: int
+    dropped: int
+
+
+def drift(model: EmbeddingModel, count: int, highest_id: int) -> Drift:
+    """Since a generation of ``count`` vectors up to this id; 0 and 0 where there is none."""
+    total = vector_state(model).count
+    new = vector_state(model, after_id=highest_id).count if highest_id else total
+    return Drift(total, new, dropped=max(0, count - (total - new)))
 
 
 def drift_limit(count: int) -> int:

@@ -28,9 +28,10 @@ from catalog.vision.decode import read_image
 from catalog.vision.extract import extract
 from catalog.vision.types import Box, DecodedImage, ExtractedRegion
 from search import serving
-from search.engines.types import EVERYWHERE, Hits, Scope
+from search.engines.types import Hits, Scope
 from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, QueryOutdated, UnknownPipeline
 from search.ranking import best_per_key, similarity, within
+from search.scopes import scope_of
 
 if TYPE_CHECKING:
     from catalog.querysets import CollectionQuerySet, Viewer
@@ -170,10 +171,7 @@ def read_query(decoded: DecodedImage, viewer: Viewer) -> Query:
 
 def best_vector(query: Query, options: SearchOptions) -> int | None:
     """Index of the first vector that may be searched with under these options; None: none of them."""
-    for pipeline in dict.fromkeys(each.region.pipeline for each in query.vectors):
-        if _searchable(pipeline, options).exists():
-            return next(n for n, each in enumerate(query.vectors) if each.region.pipeline == pipeline)
-    return None
+    return _first_searchable([each.region.pipeline for each in query.vectors], options)
 
 
 def search_by_query(query: Query, number: int, options: SearchOptions) -> Answer:
@@ -209,10 +207,8 @@ def stored_regions(image: Image, viewer: Viewer) -> list[Region]:
 
 def best_region(regions: Sequence[Region], options: SearchOptions) -> Region | None:
     """The first of a stored image's regions that may be searched with under these options; None: none of them."""
-    for pipeline in dict.fromkeys(region.pipeline for region in regions):
-        if _searchable(pipeline, options).exists():
-            return next(region for region in regions if region.pipeline == pipeline)
-    return None
+    number = _first_searchable([region.pipeline for region in regions], options)
+    return None if number is None else regions[number]
 
 
 def search_by_region(region: Region, options: SearchOptions) -> Answer:
@@ -243,9 +239,9 @@ def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
 
     Raises as search_by_region, and UnknownPipeline, FaceOutOfRange.
     """
+    stored = stored_regions(image, options.viewer)
     for pipeline in _pipelines_to_try(options):
-        stored = Region.objects.visible_to(options.viewer).filter(image=image, pipeline=pipeline, dismissed=False)
-        regions = sorted(stored.select_related("image"), key=_prominence, reverse=True)
+        regions = [region for region in stored if region.pipeline == pipeline]
         if regions:
             break
     chosen = _choose(len(regions), options.face)
@@ -305,6 +301,14 @@ def _searchable(pipeline: str, options: SearchOptions) -> CollectionQuerySet:
     return allowed
 
 
+def _first_searchable(pipelines: Sequence[str], options: SearchOptions) -> int | None:
+    """Index of the first of these pipelines, which may repeat, that may be searched with."""
+    for pipeline in dict.fromkeys(pipelines):
+        if _searchable(pipeline, options).exists():
+            return pipelines.index(pipeline)
+    return None
+
+
 def _extract(decoded: DecodedImage, model: EmbeddingModel) -> Sequence[ExtractedRegion]:
     return extract(decoded, [model.pipeline], {model.pipeline: [model.embedder]}).regions
 
@@ -332,10 +336,7 @@ class _Ask:
         labelled = self._labelled_ids()
         if labelled is not None:
             return Scope(ids=labelled)
-        everywhere = Collection.objects.filter(pipelines__contains=[self.model.pipeline]).count()
-        if len(self.collections) == everywhere:
-            return EVERYWHERE
-        return Scope(collections=np.array([each.index_key for each in self.collections], dtype=np.int64))
+        return scope_of(self.collections, self.model.pipeline)
 
     def _labelled_ids(self) -> NDArray[np.int64] | None:
         """The embeddings with the label asked for, by id; None without a label, or where they are too many to name.

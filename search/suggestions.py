@@ -15,9 +15,10 @@ from catalog.models import Collection, EmbeddingModel, Person, Region
 from catalog.naming import rejected_people
 from catalog.selectors import regions_by_embedding_id, vector_of_region
 from search import serving
-from search.engines.types import EVERYWHERE, Hits, Scope
+from search.engines.types import Hits, Scope
 from search.exceptions import NothingToSearchWith
 from search.ranking import best_per_key, similarity, within
+from search.scopes import scope_of
 
 if TYPE_CHECKING:
     from catalog.querysets import Viewer
@@ -52,9 +53,7 @@ def suggest_people(region: Region, viewer: Viewer, most: int = MOST) -> list[Sug
     collections = list(Collection.objects.face_searchable_by(viewer))
     if not collections:
         return []
-    everywhere = Collection.objects.filter(pipelines__contains=[region.pipeline]).count()
-    keys = np.array([collection.index_key for collection in collections], dtype=np.int64)
-    scope = EVERYWHERE if len(collections) == everywhere else Scope(collections=keys)
+    scope = scope_of(collections, region.pipeline)
     left_out = rejected_people(region)
     return _nearest(_Ask(region, model, vector, scope, [each.pk for each in collections], left_out, viewer, most))
 

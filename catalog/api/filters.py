@@ -9,7 +9,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from catalog.api.lookups import by_id_or_name, shown_regions
+from catalog.api.lookups import by_id_or_name
 from catalog.models import Collection, Image, Person, Region
 
 PAGE_PARAMETERS = frozenset({"cursor", "page_size", "format"})
@@ -57,7 +57,7 @@ class ImageFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     def with_person(self, queryset: QuerySet[Image], _: str, value: str) -> QuerySet[Image]:
         person = by_id_or_name(Person.objects.visible_to(self.request.user), value)
-        seen = shown_regions(self.request.user).filter(person=person, dismissed=False)
+        seen = Region.objects.visible_to(self.request.user).filter(person=person, dismissed=False)
         return queryset.filter(pk__in=seen.values("image"))
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import Model, Q, QuerySet
 from rest_framework.exceptions import NotFound, PermissionDenied
 
-from catalog.models import Collection, Region
+from catalog.models import Collection
 from catalog.querysets import Viewer
 
 Named = TypeVar("Named", bound=Model)
@@ -37,7 +37,3 @@ def check_may_edit(user: Viewer, collection_id: UUID) -> None:
     """For objects that the user may see. Raises PermissionDenied."""
     if not may_edit(user, collection_id):
         raise PermissionDenied("You may see this collection, not change it. Ask to become one of its editors.")
-
-
-def shown_regions(user: Viewer) -> QuerySet[Region]:
-    return Region.objects.shown_to(user)

@@ -22,7 +22,7 @@ from catalog.api import filters
 from catalog.api.bodies import body_of, content_of
 from catalog.api.decoding import decoding_slot
 from catalog.api.exceptions import NotStored
-from catalog.api.lookups import by_id_or_name, check_may_edit, shown_regions
+from catalog.api.lookups import by_id_or_name, check_may_edit
 from catalog.api.pagination import IdCursorPagination
 from catalog.api.schema import problems
 from catalog.api.serializers import (
@@ -90,7 +90,7 @@ class ImageViewSet(ReadViewSet[Image]):
         images = Image.objects.visible_to(self.request.user).select_related("collection").prefetch_related("tags")  # type: ignore[misc]
         if self.action != "retrieve":
             return images
-        regions = shown_regions(self.request.user).select_related("person")
+        regions = Region.objects.shown_to(self.request.user).select_related("person")
         return images.prefetch_related(Prefetch("regions", queryset=regions))
 
     def get_serializer_class(self) -> type[BaseSerializer[Image]]:
@@ -174,7 +174,7 @@ class RegionViewSet(ReadViewSet[Region]):
     filterset_class = filters.RegionFilter
 
     def get_queryset(self) -> QuerySet[Region]:
-        return shown_regions(self.request.user).select_related("person", "image")
+        return Region.objects.shown_to(self.request.user).select_related("person", "image")
 
     @extend_schema(
         summary="Name or dismiss a face",

@@ -16,13 +16,13 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from catalog.curation.errors import BadBox, CurationError, FaceChanged, Gone, NotAFace
-from catalog.curation.images import queue_again
 from catalog.curation.log import record
 from catalog.curation.merges import decided
 from catalog.curation.people import cleaned_name, lock_current
 from catalog.models import FaceRejection, Image, Person, Region
 from catalog.naming import identities, person_named
 from catalog.regions import FACE, box_of
+from catalog.uploads import process_again
 from catalog.vision.types import Box
 
 Expected = UUID | EllipsisType | None
@@ -101,7 +101,7 @@ def draw_region(image: Image, box: Box, user: User, pipeline: str = FACE) -> Reg
 
     Raises BadBox, and CurationError where the image's collection does not run the pipeline.
     """
-    image = _lock_image(image)
+    image = _lock_image(image.pk)
     if pipeline not in image.collection.pipelines:
         raise CurationError(
             f"The collection {image.collection.name} does not look for this ({pipeline}). "
@@ -109,7 +109,7 @@ def draw_region(image: Image, box: Box, user: User, pipeline: str = FACE) -> Reg
         )
     box = _inside(box, image)
     region = Region.objects.create(image=image, pipeline=pipeline, origin=Region.Origin.PERSON, **_columns(box))
-    queue_again([image.pk])
+    process_again([image.pk], interrupt=True)
     record(user, image, f"Drew a {_where(region)}.")
     return region
 
@@ -131,7 +131,7 @@ def move_region(region: Region, box: Box, user: User) -> Region:
     region.origin, region.score, region.landmarks = Region.Origin.PERSON, None, None
     region.save()
     region.embeddings.all().delete()
-    queue_again([region.image_id])
+    process_again([region.image_id], interrupt=True)
     record(user, region.image, f"Moved the {before} to {_size(region)}.")
     return region
 
@@ -158,7 +158,7 @@ def check_seen(region: Region, expected: Expected) -> None:
 
 def _locked(region: Region) -> Region:
     """The region as it is once nobody else writes regions of its image."""
-    image = _lock_image(region.image)
+    image = _lock_image(region.image_id)
     row = Region.objects.select_for_update().filter(pk=region.pk).first()
     if row is None:
         raise Gone("This face is gone: somebody deleted it in this moment, or it was not found again.")
@@ -166,8 +166,8 @@ def _locked(region: Region) -> Region:
     return row
 
 
-def _lock_image(image: Image) -> Image:
-    row = Image.objects.select_for_update().filter(pk=image.pk).first()
+def _lock_image(key: UUID) -> Image:
+    row = Image.objects.select_for_update().filter(pk=key).first()
     if row is None:
         raise Gone("This image is gone: somebody deleted it in this moment.")
     return row

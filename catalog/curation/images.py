@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.db.models import Func, Value
 
+from catalog import uploads
 from catalog.curation.errors import CurationError
-from catalog.curation.log import Kind, record_all
+from catalog.curation.log import Kind, record_all, record_each
 from catalog.models import Collection, Embedding, EmbeddingModel, Image
 from catalog.querysets import ImageQuerySet
-from catalog.uploads import nudge
-from catalog.uploads import process_again as queue_rested
 
 LABEL_LENGTH, TAG_LENGTH = 200, 100
 
@@ -63,9 +61,9 @@ def tag(images: ImageQuerySet, names: Sequence[str], user: User) -> int:
 @transaction.atomic
 def process_again(images: ImageQuerySet, user: User) -> int:
     """Those that wait or are being processed already are left alone."""
-    rested = list(_locked(images).filter(status__in=["ready", "failed", "held"]))
-    count = queue_rested([image.pk for image in rested])
-    record_all(user, rested, "Asked to process it again.")
+    idle = list(_locked(images).idle())
+    count = uploads.process_again([image.pk for image in idle])
+    record_all(user, idle, "Asked to process it again.")
     return count
 
 
@@ -73,8 +71,7 @@ def process_again(images: ImageQuerySet, user: User) -> int:
 def delete(images: ImageQuerySet, user: User) -> int:
     """With their regions, embeddings and files; no search finds them from now on."""
     rows = list(_locked(images).prefetch_related("collection"))
-    for image in rows:
-        record_all(user, [image], f"Deleted from {image.collection.name}.", Kind.DELETED)
+    record_each(user, [(row, f"Deleted from {row.collection.name}.") for row in rows], Kind.DELETED)
     Image.objects.filter(pk__in=[image.pk for image in rows]).delete()
     return len(rows)
 
@@ -108,9 +105,8 @@ def _move(rows: Sequence[Image], collection: Collection, user: User) -> None:
     Image.objects.filter(pk__in=keys).update(collection=collection)
     _renew_embedding_ids(keys)
     lacking = [row.pk for row in rows if set(collection.pipelines) - set(row.collection.pipelines)]
-    queue_again(lacking)
-    for row in rows:
-        record_all(user, [row], f"Moved from {row.collection.name} to {collection.name}.")
+    uploads.process_again(lacking, interrupt=True)
+    record_each(user, [(row, f"Moved from {row.collection.name} to {collection.name}.") for row in rows])
 
 
 def _renew_embedding_ids(images: Sequence[UUID]) -> None:
@@ -122,15 +118,6 @@ def _renew_embedding_ids(images: Sequence[UUID]) -> None:
     sequence = Func(Value(table), Value("id"), function="pg_get_serial_sequence", output_field=models.TextField())
     new_id = Func(sequence, function="nextval", output_field=models.BigIntegerField())
     Embedding.objects.filter(region__image__in=images).update(id=new_id)
-
-
-def queue_again(keys: Sequence[UUID]) -> None:
-    """Process these images anew, also those that a worker is at: it began before the change, and will store nothing."""
-    taken = list(Image.objects.filter(pk__in=keys, status=Image.Status.PROCESSING).values_list("pk", flat=True))
-    Image.objects.filter(pk__in=taken).update(status=Image.Status.QUEUED, claimed_by="", lease_until=None, attempts=0)
-    for key in taken:
-        transaction.on_commit(partial(nudge, key))
-    queue_rested(keys)
 
 
 @transaction.atomic

@@ -25,7 +25,12 @@ def record(user: User, thing: Model, message: str, kind: Kind = Kind.CHANGED) ->
 
 
 def record_all(user: User, things: Iterable[Model], message: str, kind: Kind = Kind.CHANGED) -> None:
-    """One entry with these words for each; call it before what is deleted loses its key."""
+    """One entry with these words for each."""
+    record_each(user, ((thing, message) for thing in things), kind)
+
+
+def record_each(user: User, said: Iterable[tuple[Model, str]], kind: Kind = Kind.CHANGED) -> None:
+    """One entry for each, with words of its own; call it before what is deleted loses its key."""
     entries = (
         LogEntry(
             user_id=user.pk,
@@ -35,6 +40,6 @@ def record_all(user: User, things: Iterable[Model], message: str, kind: Kind = K
             action_flag=kind.value,
             change_message=message,
         )
-        for thing in things
+        for thing, message in said
     )
     LogEntry.objects.bulk_create(entries, batch_size=BATCH)

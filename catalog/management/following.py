@@ -1,18 +1,40 @@
-"""What commands say while the images that they put in are processed."""
+"""What commands say while the images that they put in are stored and processed."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
-from django.core.management.base import OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from tqdm import tqdm
 
 from catalog import folders
 from catalog.database import retry_while_away
+from catalog.exceptions import StorageUnavailable
 from catalog.models import IntakeJob, IntakeLine
 
 PATIENCE = 120.0  # seconds without any progress until we stop following
+
+
+def store(total: int, put_in: Callable[[Callable[[IntakeLine], None]], IntakeJob]) -> tuple[IntakeJob, Counter[str]]:
+    """A bar of ``total`` files and every refusal while ``put_in`` stores them; the job, and how many had which verdict.
+
+    ``put_in`` takes what hears of each line. Raises CommandError where files cannot be kept.
+    """
+    verdicts: Counter[str] = Counter()
+    with tqdm(total=total, desc="storing", unit="file") as bar:
+
+        def on_line(line: IntakeLine) -> None:
+            verdicts[line.verdict] += 1
+            bar.update()
+            if line.verdict == IntakeLine.Verdict.REFUSED:
+                bar.write(f"refused {line.source}: {line.reason}")
+
+        try:
+            return put_in(on_line), verdicts
+        except StorageUnavailable as error:
+            raise CommandError(f"{error} Run this command again to go on from here.") from error
 
 
 def follow(job: IntakeJob, stdout: OutputWrapper, stderr: OutputWrapper) -> None:

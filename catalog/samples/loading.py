@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
-from django.conf import settings
-
-from catalog.database import retry_while_away
-from catalog.exceptions import StorageUnavailable
 from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.samples.sets import SampleSet
 from catalog.samples.types import Sample
-from catalog.uploads import Arrival, receive_many
+from catalog.uploads import Arrival, receive_in_batches, receive_many
 
 
 def missing(chosen: SampleSet, at_most: int | None = None) -> list[Sample]:
@@ -30,17 +26,8 @@ def load(chosen: SampleSet, samples: Sequence[Sample], on_line: Callable[[Intake
     Raises StorageUnavailable where files cannot be kept; another run goes on from there.
     """
     job = _job_of(chosen) or _new_job(chosen)
-    for batch in _batches(samples):
-        for line in retry_while_away(partial(_receive, job, batch)):
-            if line.verdict == IntakeLine.Verdict.FAILED:
-                raise StorageUnavailable(line.reason, line.code)
-            on_line(line)
+    receive_in_batches(samples, partial(_receive, job), on_line)
     return job
-
-
-def _batches(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-    size = settings.VISEARCH_BATCH
-    return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
 def _receive(job: IntakeJob, samples: Sequence[Sample]) -> list[IntakeLine]:

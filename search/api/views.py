@@ -16,10 +16,10 @@ from rest_framework.views import APIView
 
 from catalog.api.bodies import body_of, content_of
 from catalog.api.decoding import decoding_slot
-from catalog.api.lookups import by_id_or_name, shown_regions
+from catalog.api.lookups import by_id_or_name
 from catalog.api.parsers import BoundedJSONParser
 from catalog.api.schema import problems
-from catalog.models import Collection, Image
+from catalog.models import Collection, Image, Region
 from catalog.querysets import Viewer
 from search.api.serializers import AnswerSerializer, SearchForm
 from search.querying import Answer, SearchOptions, search_by_image, search_by_region, search_by_stored_image
@@ -63,7 +63,7 @@ def _search(asked: dict[str, Any], viewer: Viewer) -> Answer:
         with decoding_slot():
             return search_by_image(content_of(asked["image"]), asked["image"].name, options)
     if "region" in asked:
-        regions = shown_regions(viewer).filter(dismissed=False).select_related("image")
+        regions = Region.objects.visible_to(viewer).filter(dismissed=False).select_related("image")
         return search_by_region(get_object_or_404(regions, pk=asked["region"]), options)
     return search_by_stored_image(get_object_or_404(Image.objects.visible_to(viewer), pk=asked["image_id"]), options)
 

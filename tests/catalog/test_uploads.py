@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier
 
@@ -30,6 +30,7 @@ from visearch_site.local.redis import start_redis
 
 pytestmark = pytest.mark.django_db
 EVERYBODY_MAY_ENTER = 0o755
+Arrange = Callable[[Callable[[], object]], None]
 
 
 def queued_nudges() -> int:
@@ -38,6 +39,27 @@ def queued_nudges() -> int:
     with app.connection_for_read() as broker:
         redis = broker.default_channel.client  # type: ignore[attr-defined]  # kombu's Redis channel has one
         return int(redis.llen(django_settings.CELERY_TASK_DEFAULT_QUEUE))
+
+
+@pytest.fixture
+def job(shop: Collection) -> IntakeJob:
+    return IntakeJob.objects.create(collection=shop, source=IntakeJob.Source.FOLDER)
+
+
+@pytest.fixture
+def before_the_first_row(monkeypatch: pytest.MonkeyPatch) -> Arrange:
+    """Has something happen when the first file is stored, and its row not yet."""
+    save = storage.save_original
+
+    def arrange(happens: Callable[[], object]) -> None:
+        def save_then_happen(key: str, file: io.BytesIO) -> None:
+            monkeypatch.setattr(storage, "save_original", save)
+            save(key, file)
+            happens()
+
+        monkeypatch.setattr(storage, "save_original", save_then_happen)
+
+    return arrange
 
 
 # --- Stored -----------------------------------------------------------------------------------------------------------
@@ -155,8 +177,7 @@ def test_a_refusal_repeats_a_name_without_its_nul(shop: Collection) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("times", [2, 6])
-def test_the_same_file_at_once_is_stored_once(shop: Collection, media: Path, times: int) -> None:
-    job = IntakeJob.objects.create(collection=shop, source=IntakeJob.Source.API)
+def test_the_same_file_at_once_is_stored_once(job: IntakeJob, media: Path, times: int) -> None:
     ready = Barrier(times)
 
     def upload() -> str:
@@ -175,26 +196,15 @@ def test_the_same_file_at_once_is_stored_once(shop: Collection, media: Path, tim
 
 @pytest.mark.django_db(transaction=True)
 def test_an_upload_into_a_collection_that_is_deleted_meanwhile_leaves_no_file(
-    shop: Collection, media: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Collection, media: Path, before_the_first_row: Arrange
 ) -> None:
-    save = storage.save_original
-
-    def save_then_lose_the_collection(key: str, file: io.BytesIO) -> None:
-        save(key, file)
-        Collection.objects.all().delete()
-
-    monkeypatch.setattr(storage, "save_original", save_then_lose_the_collection)
+    before_the_first_row(Collection.objects.all().delete)
     with pytest.raises(StorageUnavailable):
         put(shop, image_file(), "a.jpg")
     assert files_in(media) == []
 
 
 # --- Several at once --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def job(shop: Collection) -> IntakeJob:
-    return IntakeJob.objects.create(collection=shop, source=IntakeJob.Source.FOLDER)
 
 
 def arrival(data: bytes, name: str = "a.jpg") -> Arrival:
@@ -235,17 +245,10 @@ def test_a_batch_keeps_its_order_whatever_becomes_of_each(job: IntakeJob, media:
 
 @pytest.mark.django_db(transaction=True)
 def test_one_of_a_batch_that_somebody_else_stores_meanwhile_is_a_duplicate(
-    job: IntakeJob, media: Path, monkeypatch: pytest.MonkeyPatch
+    job: IntakeJob, media: Path, before_the_first_row: Arrange
 ) -> None:
     files = [image_file((80 * number, 0, 0)) for number in range(3)]
-    save = storage.save_original
-
-    def save_behind_another(key: str, file: io.BytesIO) -> None:
-        monkeypatch.setattr(storage, "save_original", save)
-        receive(job, io.BytesIO(files[1]), "theirs.jpg")
-        save(key, file)
-
-    monkeypatch.setattr(storage, "save_original", save_behind_another)
+    before_the_first_row(lambda: receive(job, io.BytesIO(files[1]), "theirs.jpg"))
     lines = receive_many(job, [arrival(data) for data in files])
     assert [line.verdict for line in lines] == ["stored", "duplicate", "stored"]
     assert len(files_in(media)) == Image.objects.count() == 3
@@ -253,15 +256,9 @@ def test_one_of_a_batch_that_somebody_else_stores_meanwhile_is_a_duplicate(
 
 @pytest.mark.django_db(transaction=True)
 def test_one_of_a_batch_that_the_sweep_gave_up_costs_the_others_nothing(
-    job: IntakeJob, media: Path, monkeypatch: pytest.MonkeyPatch
+    job: IntakeJob, media: Path, before_the_first_row: Arrange
 ) -> None:
-    save = storage.save_original
-
-    def save_and_lose_the_second(key: str, file: io.BytesIO) -> None:
-        save(key, file)
-        IntakeLine.objects.filter(source="1.jpg").update(verdict="failed", reason="given up")
-
-    monkeypatch.setattr(storage, "save_original", save_and_lose_the_second)
+    before_the_first_row(lambda: IntakeLine.objects.filter(source="1.jpg").update(verdict="failed", reason="given up"))
     lines = receive_many(job, [arrival(image_file((80 * number, 0, 0)), f"{number}.jpg") for number in range(3)])
     assert [line.verdict for line in lines] == ["stored", "failed", "stored"]
     assert "Send the file again" in lines[1].reason

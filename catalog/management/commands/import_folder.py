@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 
 from catalog import folders
-from catalog.exceptions import StorageUnavailable
-from catalog.management.following import follow
-from catalog.models import Collection, IntakeJob, IntakeLine
+from catalog.management.following import follow, store
+from catalog.models import Collection, IntakeJob
 from catalog.vision import registry
 
 
@@ -68,19 +66,7 @@ class Command(BaseCommand):
         return collection
 
     def _store(self, plan: folders.FolderImport) -> IntakeJob:
-        verdicts: Counter[str] = Counter()
-        with tqdm(total=len(folders.files_in(plan.folder)), desc="storing", unit="file") as bar:
-
-            def on_line(line: IntakeLine) -> None:
-                verdicts[line.verdict] += 1
-                bar.update()
-                if line.verdict == IntakeLine.Verdict.REFUSED:
-                    bar.write(f"refused {line.source}: {line.reason}")
-
-            try:
-                job = folders.import_folder(plan, on_line)
-            except StorageUnavailable as error:
-                raise CommandError(f"{error} Run this command again to go on from here.") from error
+        job, verdicts = store(len(folders.files_in(plan.folder)), partial(folders.import_folder, plan))
         counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("stored", "duplicate", "refused"))
         self.stdout.write(f"{counts} (job {job.pk})")
         return job

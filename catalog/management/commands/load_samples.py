@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 
-from catalog.exceptions import StorageUnavailable
-from catalog.management.following import follow
-from catalog.models import IntakeLine
+from catalog.management.following import follow, store
 from catalog.samples import loading
 from catalog.samples.sets import SETS, SampleSet
 from catalog.samples.types import SamplesMissing
@@ -35,17 +33,7 @@ class Command(BaseCommand):
             samples = loading.missing(chosen, at_most)
         except SamplesMissing as error:
             raise CommandError(str(error)) from error
-        with tqdm(total=len(samples), desc="storing", unit="file") as bar:
-
-            def on_line(line: IntakeLine) -> None:
-                bar.update()
-                if line.verdict == IntakeLine.Verdict.REFUSED:
-                    bar.write(f"refused {line.source}: {line.reason}")
-
-            try:
-                job = loading.load(chosen, samples, on_line)
-            except StorageUnavailable as error:
-                raise CommandError(f"{error} Run this command again to go on from here.") from error
+        job, _verdicts = store(len(samples), partial(loading.load, chosen, samples))
         self.stdout.write(f"{chosen.name}: {len(samples)} new")
         if wait:
             follow(job, self.stdout, self.stderr)

@@ -283,9 +283,10 @@ def test_a_found_face_that_was_moved_is_not_found_again_once_deleted(shop: Colle
     assert face_of(image).dismissed
 
 
-def test_a_face_that_was_deleted_meanwhile(cast: Cast) -> None:
-    face = make_face(make_image(cast.private))
-    Region.objects.all().delete()
+@pytest.mark.parametrize("gone", [Region, Image])
+def test_a_face_that_was_deleted_meanwhile(cast: Cast, gone: type[Region | Image]) -> None:
+    face = Region.objects.get(pk=make_face(make_image(cast.private)).pk)
+    gone.objects.all().delete()
     with pytest.raises(Gone):
         faces.name_face(face, "Ada", cast.editor)
     assert not Person.objects.exists()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from kombu.exceptions import OperationalError as BrokerError
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from catalog import broker
+from catalog.curation.log import record
 from catalog.models import EmbeddingModel
+from catalog.records import NONE, ReadOnly, moment
 from search import progress, tasks
 from search.health import as_json, health
 from search.models import IndexGeneration
@@ -29,26 +27,12 @@ NOT_QUEUED = (
     "Redis does not answer, so no worker hears of it. Start Redis and try again, or run `manage.py rebuild_index` "
     "where the indexes are."
 )
-NONE = "-"
 GENERATION_COLOURS = {"published": "success", "failed": "danger", "building": "info", "superseded": "default"}
 MODEL_COLOURS = {"serving": "success", "building": "info", "retired": "default"}
 
 
-class Records(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    """Nobody writes them by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(IndexGeneration)
-class IndexGenerationAdmin(Records):
+class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold has no types
     list_display = ("name", "pipeline", "state", "count", "recall_at_10", "seconds", "began", "reason")
     list_select_related = ("embedding_model",)
     list_per_page = 50
@@ -71,8 +55,7 @@ class IndexGenerationAdmin(Records):
 
     @admin.display(description="began", ordering="id")
     def began(self, generation: IndexGeneration) -> SafeString:
-        began = generation.created_at
-        return format_html('<time datetime="{}">{}</time>', began.isoformat(), f"{localtime(began):%Y-%m-%d %H:%M}")
+        return moment(generation.created_at)
 
     # --- The page of search health --------------------------------------------------------------------------------
 
@@ -118,8 +101,7 @@ class IndexGenerationAdmin(Records):
             progress.forget(model)
             messages.error(request, NOT_QUEUED)
         else:
-            words = "Asked for a rebuild of its index."
-            LogEntry.objects.log_actions(int(request.user.pk or 0), [model], CHANGE, words, single_object=True)
+            record(request.user, model, "Asked for a rebuild of its index.")  # type: ignore[arg-type]  # logged in
             messages.success(request, f"A worker builds the index of {model.pipeline!r} as soon as one is free.")
         return HttpResponseRedirect(reverse("admin:search_health"))
 
@@ -134,7 +116,7 @@ def may_rebuild(request: HttpRequest) -> bool:
 
 
 @admin.register(EmbeddingModel)
-class EmbeddingModelAdmin(Records):
+class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
     list_display = ("embedder", "pipeline", "state_", "short_fingerprint", "dimension", "licence", "source")
     list_per_page = 50
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NoReturn
+from uuid import UUID
 
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from unfold.admin import ModelAdmin
 
-NONE = "-"  # in a column of figures: there is none, and nothing to look at
+NOTHING_DONE = "Nothing was changed. Press the button once more."
 
 
 class CatalogAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
@@ -26,18 +24,19 @@ class CatalogAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         raise Http404(f"There is no {opts.verbose_name} {object_id}, or you may not see it.")
 
 
-class ReadOnly(CatalogAdmin):
-    """Records: nobody writes them by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+def user_of(request: HttpRequest) -> User:
+    """Of requests that have passed the admin's own door."""
+    assert isinstance(request.user, User)
+    return request.user
 
 
-def moment(when: datetime) -> SafeString:
-    return format_html('<time datetime="{}">{}</time>', when.isoformat(), f"{localtime(when):%Y-%m-%d %H:%M}")
+def uuid_of(text: str) -> UUID:
+    """The nil UUID, which is the key of no row, for what is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
+
+
+def cleaned_text(text: str) -> str:
+    return " ".join(text.replace("\0", "").split())

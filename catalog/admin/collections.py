@@ -81,7 +81,7 @@ class CollectionAdmin(SavesWhatChanged, UploadUrls):
     change_form_outer_before_template = "admin/catalog/collections/before.html"
 
     class Media:
-        js = ("catalog/admin/upload.js",)
+        js = ("catalog/admin/talk.js", "catalog/admin/upload.js")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
         return with_counts(Collection.objects.editable_by(request.user)).order_by("name")

@@ -20,19 +20,20 @@ from django.utils.formats import date_format
 from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin
 
+from catalog.admin.base import NOTHING_DONE, cleaned_text, user_of, uuid_of
 from catalog.admin.crops import crop_of
+from catalog.admin.lines import image_url
 from catalog.curation import faces as curate
 from catalog.curation import images as curate_images
 from catalog.curation.errors import CurationError, Gone
 from catalog.curation.people import check_may_use_name, cleaned_name, people_like
 from catalog.models import Embedding, Image, Person, Region
+from catalog.overview import WAITING
 from catalog.regions import FACE
 from catalog.vision.types import Box
 
 State = dict[str, Any]
 SHOWN_SIZE = 1280
-NOTHING_DONE = "Nothing was changed. Press the button once more."
-WORKING = (Image.Status.QUEUED, Image.Status.PROCESSING)
 
 
 class FaceUrls(ModelAdmin):  # type: ignore[misc]  # unfold has no types
@@ -77,7 +78,7 @@ class FaceUrls(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         if not self.has_change_permission(request):
             raise PermissionDenied
         text = cleaned_text(request.GET.get("q", ""))
-        people = people_like(text, _user(request)) if text else []
+        people = people_like(text, user_of(request)) if text else []
         return JsonResponse({"people": [person.name for person in people]})
 
     def draw_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
@@ -112,7 +113,7 @@ class FaceUrls(ModelAdmin):  # type: ignore[misc]  # unfold has no types
 
     def _image(self, request: HttpRequest, pk: UUID) -> Image:
         """Raises Http404 for an image that this user may not edit, as if it did not exist."""
-        image = get_object_or_404(Image.objects.editable_by(_user(request)).select_related("collection"), pk=pk)
+        image = get_object_or_404(Image.objects.editable_by(user_of(request)).select_related("collection"), pk=pk)
         if not self.has_change_permission(request, image):
             raise PermissionDenied
         return image
@@ -140,7 +141,7 @@ def _state_and_rows(image: Image) -> tuple[State, list[dict[str, Any]]]:
     state = {
         "status": image.status,
         "words": _status_words(image),
-        "working": image.status in WORKING,
+        "working": image.status in WAITING,
         "failed": image.status == Image.Status.FAILED,
         "runs": FACE in image.collection.pipelines,
         "width": image.width,
@@ -268,10 +269,7 @@ ACTIONS: dict[str, tuple[Callable[[HttpRequest, Region, User], object], str]] = 
 
 def _person(key: str, user: User) -> Person:
     """Of those whom the user may see, merged ones as who they are now. Raises Gone."""
-    try:
-        person = Person.objects.filter(pk=UUID(key)).select_related("merged_into").first()
-    except ValueError:
-        person = None
+    person = Person.objects.filter(pk=uuid_of(key)).select_related("merged_into").first()
     if person is None or not Person.objects.visible_to(user).filter(pk=person.current().pk).exists():
         raise Gone("This person does not exist any more. Look again.")
     return person.current()
@@ -302,7 +300,7 @@ def _posted(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def posted_or_page(request: HttpRequest, pk: UUID, **rest: Any) -> HttpResponse:
         if request.method != "POST":
             messages.warning(request, NOTHING_DONE)
-            return redirect(reverse("admin:catalog_image_change", args=[pk]))
+            return redirect(image_url(pk))
         return view(request, pk, **rest)
 
     return posted_or_page
@@ -312,7 +310,7 @@ def _answer(request: HttpRequest, image: Image, act: Callable[[User], str | None
     """Do it, and tell the script or the person. ``act`` may return the key of a region that it made."""
     made, error = None, ""
     try:
-        made = act(_user(request))
+        made = act(user_of(request))
     except CurationError as refused:
         error = str(refused)
     if not request.accepts("text/html"):
@@ -320,14 +318,4 @@ def _answer(request: HttpRequest, image: Image, act: Callable[[User], str | None
         state = {**face_state(image), "made": made, "error": error, "message": "" if error else done}
         return JsonResponse(state, status=409 if error else 200)
     (messages.error if error else messages.success)(request, error or done)
-    return redirect(f"{reverse('admin:catalog_image_change', args=[image.pk])}#faces")
-
-
-def cleaned_text(text: str) -> str:
-    return " ".join(text.replace("\0", "").split())
-
-
-def _user(request: HttpRequest) -> User:
-    """Of requests that have passed the admin's own door."""
-    assert isinstance(request.user, User)
-    return request.user
+    return redirect(f"{image_url(image.pk)}#faces")

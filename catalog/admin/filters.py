@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest
 from taggit.models import Tag
 from unfold.contrib.filters.admin import DropdownFilter
 
+from catalog.admin.base import uuid_of
 from catalog.models import Collection, Image, Person, Region
 from catalog.regions import FACE
 
@@ -33,7 +33,7 @@ class CollectionFilter(Menu):
         return [(str(pk), name) for pk, name in mine]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
-        return _filtered(queryset, collection=_uuid(self.value())) if self.value() else queryset
+        return queryset.filter(collection=uuid_of(self.value())) if self.value() else queryset
 
 
 class LabelFilter(Menu):
@@ -73,7 +73,7 @@ class PersonFilter(Menu):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         if not self.value():
             return queryset
-        seen = _filtered(Region.objects.filter(dismissed=False), person=_uuid(self.value()))
+        seen = Region.objects.filter(dismissed=False, person=uuid_of(self.value()))
         return queryset.filter(pk__in=seen.values("image"))
 
 
@@ -107,14 +107,3 @@ class PublishedFilter(Menu):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         return queryset.filter(is_published=self.value() == "yes") if self.value() in ("yes", "no") else queryset
-
-
-def _filtered(queryset: QuerySet[Model], **equals: Any) -> QuerySet[Model]:
-    return queryset.none() if None in equals.values() else queryset.filter(**equals)
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None

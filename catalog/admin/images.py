@@ -8,10 +8,9 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -24,7 +23,7 @@ from unfold.views import ChangeList
 from unfold.widgets import INPUT_CLASSES, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from catalog.admin import filters
-from catalog.admin.base import NONE, moment
+from catalog.admin.base import user_of
 from catalog.admin.chosen import CHANGED, Chosen, chosen, hidden_values
 from catalog.admin.faces import FaceUrls
 from catalog.admin.lines import image_url, thumbnail_url
@@ -34,10 +33,15 @@ from catalog.curation.errors import CurationError
 from catalog.models import Collection, Image
 from catalog.overview import with_face_counts
 from catalog.querysets import ImageQuerySet
+from catalog.records import NONE, moment
 
 STATUS_COLOURS = {"ready": "success", "failed": "danger", "queued": "info", "processing": "info", "held": "warning"}
 SHOWN_REFUSALS = 10
 PREVIEWS = 12
+TAGS: dict[str, Any] = {
+    "widget": TagWidget(attrs={"class": " ".join(INPUT_CLASSES)}),
+    "help_text": "Separated by commas.",
+}
 
 
 class ImageList(ChangeList):  # type: ignore[misc]  # unfold has no types
@@ -105,7 +109,7 @@ class ImageForm(CleanTags, forms.ModelForm):  # type: ignore[type-arg]
 
 
 class TagForm(CleanTags, forms.Form):
-    tags = TagField(widget=TagWidget(attrs={"class": " ".join(INPUT_CLASSES)}), help_text="Separated by commas.")
+    tags = TagField(**TAGS)
 
 
 class LabelForm(forms.Form):
@@ -155,9 +159,7 @@ class ImageAdmin(SavesWhatChanged, FaceUrls):
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if isinstance(db_field, TaggableManager):
-            kwargs["widget"] = TagWidget(attrs={"class": " ".join(INPUT_CLASSES)})
-            kwargs["help_text"] = "Separated by commas."
-            return db_field.formfield(**kwargs)
+            return db_field.formfield(**{**kwargs, **TAGS})
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def change_view(
@@ -171,9 +173,7 @@ class ImageAdmin(SavesWhatChanged, FaceUrls):
 
     def published_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """POST: publish or unpublish one on its page. A login on the way makes it a GET, which changes nothing."""
-        image = get_object_or_404(Image.objects.editable_by(request.user), pk=pk)
-        if not self.has_change_permission(request, image):
-            raise PermissionDenied
+        self._image(request, pk)  # raises for whoever may not change it
         if request.method == "POST":
             change = self.publish if request.POST.get("published") == "1" else self.unpublish
             change(request, Image.objects.filter(pk=pk))
@@ -188,7 +188,7 @@ class ImageAdmin(SavesWhatChanged, FaceUrls):
         return found
 
     def delete_model(self, request: HttpRequest, obj: Image) -> None:
-        curation.delete(Image.objects.filter(pk=obj.pk), request.user)  # type: ignore[arg-type]
+        curation.delete(Image.objects.filter(pk=obj.pk), user_of(request))
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Image]) -> list[Any]:
         return []  # curation.delete has written it
@@ -259,7 +259,7 @@ class ImageAdmin(SavesWhatChanged, FaceUrls):
         if not form.is_valid() or not images.is_as_shown:
             return self._ask(request, images, "move", form, title="Move images", verb="Move")
         target = form.cleaned_data["collection"]
-        moved = curation.move(images.images, target, request.user)  # type: ignore[arg-type]
+        moved = curation.move(images.images, target, user_of(request))
         if moved.moved:
             messages.success(request, f"{_images(moved.moved)} moved to {target}.")
         for image, reason in moved.refused[:SHOWN_REFUSALS]:

@@ -18,11 +18,12 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from catalog.admin.base import NONE, ReadOnly, moment
+from catalog.admin.base import CatalogAdmin, uuid_of
 from catalog.admin.filters import CollectionFilter
 from catalog.admin.lines import progress_row, rows
 from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.overview import with_line_counts
+from catalog.records import NONE, ReadOnly, moment
 
 LINES_PER_PAGE = 100
 YOUNG = timedelta(minutes=10)  # for so long more files may come, also while nothing waits
@@ -32,7 +33,7 @@ SHOWN = {"refused": "refused", "failed": "failed", "duplicate": "already here", 
 
 
 @admin.register(IntakeJob)
-class IntakeJobAdmin(ReadOnly):
+class IntakeJobAdmin(ReadOnly, CatalogAdmin):
     list_display = (
         "began",
         "collection",
@@ -50,8 +51,7 @@ class IntakeJobAdmin(ReadOnly):
     list_per_page = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IntakeJob]:
-        jobs = super().get_queryset(request).select_related("collection", "started_by")
-        return with_line_counts(jobs.filter(collection__in=Collection.objects.editable_by(request.user)))
+        return with_line_counts(_jobs(request))
 
     @admin.display(description="began", ordering="id")
     def began(self, job: IntakeJob) -> SafeString:
@@ -116,27 +116,25 @@ class IntakeJobAdmin(ReadOnly):
         At most ASKED_AT_ONCE of either; an empty `after` is from the first on.
         """
         job = self._job(request, str(pk))
-        asked = [line for line in map(_uuid, request.GET.get("lines", "").split(",")) if line][:ASKED_AT_ONCE]
+        asked = [key for key in map(uuid_of, request.GET.get("lines", "").split(",")) if key.int][:ASKED_AT_ONCE]
         lines = rows(_lines(job).filter(pk__in=asked)) if asked else []
         said = {"progress": progress_row(job), "lines": lines}
         if "after" in request.GET:
-            newer = _lines(job).filter(pk__gt=_uuid(request.GET["after"]) or UUID(int=0))
+            newer = _lines(job).filter(pk__gt=uuid_of(request.GET["after"]))
             said["new"] = rows(newer[:ASKED_AT_ONCE])
         return JsonResponse(said)
 
     def _job(self, request: HttpRequest, object_id: str) -> IntakeJob:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        mine = IntakeJob.objects.filter(collection__in=Collection.objects.editable_by(request.user))
-        return get_object_or_404(mine.select_related("collection", "started_by"), pk=_uuid(object_id))
+        return get_object_or_404(_jobs(request), pk=uuid_of(object_id))
+
+
+def _jobs(request: HttpRequest) -> QuerySet[IntakeJob]:
+    """Those that this user may see."""
+    mine = Collection.objects.editable_by(request.user)
+    return IntakeJob.objects.filter(collection__in=mine).select_related("collection", "started_by")
 
 
 def _lines(job: IntakeJob) -> QuerySet[IntakeLine]:
     return IntakeLine.objects.filter(job=job).select_related("image").order_by("id")
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

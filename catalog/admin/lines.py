@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from django.template.defaultfilters import date as format_date
 from django.urls import reverse
 
 from catalog import broker
@@ -80,8 +79,6 @@ def progress_row(job: IntakeJob) -> dict[str, Any]:
         "counts": _counts(progress),
         "pace": _pace(progress),
         "notice": broker.AWAY if broker.is_away() else "",
-        "url": reverse("admin:catalog_intakejob_change", args=[job.pk]),
-        "began": format_date(job.created_at, "Y-m-d H:i"),
     }
 
 

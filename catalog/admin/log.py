@@ -7,11 +7,12 @@ from django.contrib.admin.models import LogEntry
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
-from catalog.admin.base import ReadOnly
+from catalog.admin.base import CatalogAdmin
+from catalog.records import ReadOnly
 
 
 @admin.register(LogEntry)
-class LogAdmin(ReadOnly):
+class LogAdmin(ReadOnly, CatalogAdmin):
     list_display = ("action_time", "user", "kind", "thing", "what")
     list_display_links = None
     list_filter = ("action_flag", ("user", admin.RelatedOnlyFieldListFilter), "content_type")

@@ -19,20 +19,18 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from catalog.admin.base import CatalogAdmin
-from catalog.admin.crops import crop_of, crops_of
+from catalog.admin.base import NOTHING_DONE, CatalogAdmin, cleaned_text, user_of, uuid_of
+from catalog.admin.crops import crops_of
 from catalog.curation import faces as curate_faces
 from catalog.curation import merges as records
 from catalog.curation import people as curate
 from catalog.curation.errors import NAME_TAKEN, BadName, CurationError
 from catalog.models import Person, PersonMerge, Region
 from catalog.naming import identities
-from catalog.querysets import PersonQuerySet
 
 FACES_IN_LIST = 4
 FACES_ON_PAGE = 60
 FACES_IN_MERGE = 8
-NOTHING_DONE = "Nothing was changed. Press the button once more."
 
 
 class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # Django has no generic forms at run time
@@ -64,7 +62,7 @@ class PersonAdmin(CatalogAdmin):
     # --- Who may ----------------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Person]:
-        user = _user(request)
+        user = user_of(request)
         mine = Count("regions", filter=Q(regions__in=_faces_for(user)))
         some = Prefetch(
             "regions",
@@ -76,11 +74,9 @@ class PersonAdmin(CatalogAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Person | None:
         """Also who was merged into somebody whom the user may see: their address goes on saying so."""
-        try:
-            person = Person.objects.select_related("merged_into").filter(pk=UUID(object_id)).first()
-        except ValueError:
-            return None
-        return person if person and _seen(_user(request)).filter(pk=person.current().pk).exists() else None
+        person = Person.objects.select_related("merged_into").filter(pk=uuid_of(object_id)).first()
+        seen = Person.objects.named_in_collections_of(user_of(request))
+        return person if person and seen.filter(pk=person.current().pk).exists() else None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # people are made by naming a face
@@ -89,7 +85,7 @@ class PersonAdmin(CatalogAdmin):
         allowed: bool = super().has_change_permission(request, obj)
         if not allowed or obj is None:
             return allowed
-        return Person.objects.editable_by(_user(request)).filter(pk=obj.pk).exists()
+        return Person.objects.editable_by(user_of(request)).filter(pk=obj.pk).exists()
 
     def has_delete_permission(self, request: HttpRequest, obj: Person | None = None) -> bool:
         return bool(super().has_delete_permission(request, obj)) and (
@@ -98,7 +94,7 @@ class PersonAdmin(CatalogAdmin):
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """Who was merged away may have been named only in collections that an editor does not see."""
-        return (*self.search_fields, "merged__name") if _user(request).is_superuser else self.search_fields
+        return (*self.search_fields, "merged__name") if user_of(request).is_superuser else self.search_fields
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         found: dict[str, Any] = super().get_actions(request)
@@ -154,20 +150,20 @@ class PersonAdmin(CatalogAdmin):
         may_change = self.has_change_permission(request, person)
         about = {
             "person": person,
-            "merges": records.shown_to(records.merges_of(person), _user(request)),
+            "merges": records.shown_to(records.merges_of(person), user_of(request)),
             "merged_into": person.current() if person.merged_into else None,
             "may_change": may_change,
             "may_undo": self.has_change_permission(request, person.current()) if person.merged_into else may_change,
         }
-        faces = _faces_for(_user(request)).filter(person=person).select_related("image__collection", "person")
+        faces = _faces_for(user_of(request)).filter(person=person).select_related("image__collection", "person")
         page = Paginator(faces.order_by("-pk"), FACES_ON_PAGE).get_page(request.GET.get("faces"))
         return {**about, "faces_page": page, "crops": crops_of(page.object_list)}
 
     def save_model(self, request: HttpRequest, obj: Person, form: Any, change: bool) -> None:
         if "name" in form.changed_data:
-            curate.rename_person(obj, obj.name, _user(request))
+            curate.rename_person(obj, obj.name, user_of(request))
         if "notes" in form.changed_data:
-            curate.set_notes(obj, obj.notes, _user(request))
+            curate.set_notes(obj, obj.notes, user_of(request))
 
     def log_change(self, request: HttpRequest, obj: Person, message: Any) -> None:
         """catalog.curation has written it."""
@@ -187,7 +183,7 @@ class PersonAdmin(CatalogAdmin):
 
     def _may_read_history(self, request: HttpRequest, person: Person) -> bool:
         merges = records.merges_of(person)
-        user = _user(request)
+        user = user_of(request)
         return user.is_superuser or (
             self.has_change_permission(request, person.current()) and records.shown_to(merges, user) == merges
         )
@@ -204,7 +200,7 @@ class PersonAdmin(CatalogAdmin):
         merges = PersonMerge.objects.filter(Q(kept__in=keys) | Q(gone__in=keys)).count()
         lacking = set() if all(self.has_delete_permission(request, person) for person in objs) else {"people"}
         words = [str(person) for person in objs]
-        if gone and _user(request).is_superuser:
+        if gone and user_of(request).is_superuser:
             words += [f"{person}, merged into {person.merged_into}" for person in gone]
         words.append(f"The name of {faces} face{pluralize(faces)}. Faces and images themselves stay.")
         count = {"people": len(keys), "merges": merges, "faces that lose their name": faces}
@@ -221,7 +217,7 @@ class PersonAdmin(CatalogAdmin):
         return answer
 
     def delete_model(self, request: HttpRequest, obj: Person) -> None:
-        curate.delete_person(obj, _user(request))
+        curate.delete_person(obj, user_of(request))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> list[Any]:
         return []  # catalog.curation has written it
@@ -253,7 +249,7 @@ class PersonAdmin(CatalogAdmin):
             return self._ask_to_merge(request, person, other)
         kept, gone = (other, person) if request.POST.get("kept") == str(other.pk) else (person, other)
         try:
-            curate.merge_people(kept, gone, _user(request))
+            curate.merge_people(kept, gone, user_of(request))
         except CurationError as error:
             messages.error(request, str(error))
             return redirect(_page(person))
@@ -262,13 +258,10 @@ class PersonAdmin(CatalogAdmin):
 
     def _other(self, request: HttpRequest) -> Person | None:
         values = request.POST if request.method == "POST" else request.GET
-        people = Person.objects.editable_by(_user(request))
+        people = Person.objects.editable_by(user_of(request))
         if values.get("with"):
-            try:
-                return people.filter(pk=UUID(values["with"])).first()
-            except ValueError:
-                return None
-        name = " ".join(values.get("name", "").replace("\0", "").split())
+            return people.filter(pk=uuid_of(values["with"])).first()
+        name = cleaned_text(values.get("name", ""))
         return people.filter(name=name).first() or people.filter(name__iexact=name).first()
 
     def _ask_to_merge(self, request: HttpRequest, person: Person, other: Person) -> HttpResponse:
@@ -289,7 +282,7 @@ class PersonAdmin(CatalogAdmin):
         """ "Not this person" on one of their faces: for whoever edits that face's collection."""
         person = self._seen(request, pk)
         if request.method == "POST":
-            user = _user(request)
+            user = user_of(request)
             face = get_object_or_404(_faces_for(user).select_related("image"), pk=region)
             self._do(request, "Remembered.", lambda: curate_faces.reject_person(face, person, user, person.pk))
         else:
@@ -298,13 +291,13 @@ class PersonAdmin(CatalogAdmin):
 
     def undo_view(self, request: HttpRequest, pk: UUID, merge: UUID) -> HttpResponse:
         person = self._seen(request, pk)
-        shown = records.shown_to(records.merges_of(person), _user(request))
+        shown = records.shown_to(records.merges_of(person), user_of(request))
         row = next((each for each in shown if each.pk == merge), None)
         if row is None:
             raise Http404("There is no such merge, or you may not see it.")
         if request.method == "POST":
             self._editable(request, row.kept.current().pk)
-            self._do(request, f"{row.gone} is a person again.", lambda: curate.undo_merge(row, _user(request)))
+            self._do(request, f"{row.gone} is a person again.", lambda: curate.undo_merge(row, user_of(request)))
         else:
             messages.warning(request, NOTHING_DONE)
         return redirect(f"{_page(person)}#merges")
@@ -337,11 +330,7 @@ def _side(person: Person) -> dict[str, Any]:
     """One half of the question whether two people are one."""
     faces = Region.objects.filter(person=person, dismissed=False)
     some = faces.select_related("image", "person").order_by("-score", "pk")[:FACES_IN_MERGE]
-    return {"person": person, "count": faces.count(), "crops": [crop_of(face) for face in some]}
-
-
-def _seen(user: User) -> PersonQuerySet:
-    return Person.objects.named_in_collections_of(user)
+    return {"person": person, "count": faces.count(), "crops": crops_of(some)}
 
 
 def _faces_for(user: User) -> QuerySet[Region]:
@@ -350,9 +339,3 @@ def _faces_for(user: User) -> QuerySet[Region]:
 
 def _page(person: Person) -> str:
     return reverse("admin:catalog_person_change", args=[person.pk])
-
-
-def _user(request: HttpRequest) -> User:
-    """Of requests that have passed the admin's own door."""
-    assert isinstance(request.user, User)
-    return request.user

@@ -9,10 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from catalog.admin.base import CatalogAdmin
-
-
-class Gone(Exception):
-    """The row went, or went out of the user's hands, between loading it and saving the form."""
+from catalog.curation.errors import Gone
 
 
 class SavesWhatChanged(CatalogAdmin):
@@ -32,7 +29,10 @@ class SavesWhatChanged(CatalogAdmin):
             return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Raises Gone; Django runs it in the transaction of the whole request, which is then undone."""
+        """Raises Gone where the row went, or went out of the user's hands, since the form was loaded.
+
+        Django runs it in the transaction of the whole request, which is then undone.
+        """
         if not change:
             super().save_model(request, obj, form, change)
             return

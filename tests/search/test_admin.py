@@ -10,10 +10,8 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
-from kombu.exceptions import OperationalError as BrokerError
 from pytest_django import Settings
 
-from catalog import broker
 from catalog.models import Collection, EmbeddingModel
 from search import progress, tasks
 from search.engines.errors import BuildFailed
@@ -22,6 +20,7 @@ from search.indexing import rebuild_index, rebuild_on_request
 from search.locks import builder_lock
 from search.models import IndexGeneration
 from search.progress import REQUESTED, BuildProgress
+from tests.catalog.admin.staff import take_redis_from
 from tests.library import ready, squares
 
 pytestmark = pytest.mark.django_db
@@ -208,11 +207,7 @@ def test_a_model_that_no_longer_serves_is_not_built(image_model: EmbeddingModel,
 def test_without_redis_the_page_says_so(
     image_model: EmbeddingModel, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
-        raise BrokerError("connection refused")
-
-    monkeypatch.setattr(tasks.rebuild, "delay", away)
-    monkeypatch.setattr(broker, "is_away", lambda: True)
+    take_redis_from(tasks.rebuild, monkeypatch)
     answer = rebuild(admin_client, image_model).content.decode()
     assert "no worker hears of it" in answer
     assert "Searching goes on." in answer

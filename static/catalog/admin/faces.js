@@ -5,6 +5,7 @@
   if (!root || !("mayChange" in root.dataset)) return;
 
   const { Refused, talk } = window.visearchTalk;
+  const { offerNames } = window.visearchPeople;
   const { drawn, within, dragged } = window.visearchBoxes;
   const POLL = 2000; // milliseconds between two looks while the image is processed
   const find = (name) => root.querySelector(`[data-${name}]`);
@@ -13,7 +14,6 @@
   const panel = find("panel");
   const errorLine = find("error");
   const nameField = panel.querySelector("#face-name");
-  const nameList = panel.querySelector("#face-names");
   const showDismissed = find("show-dismissed");
 
   let state = JSON.parse(document.getElementById("faces-state").textContent);
@@ -21,7 +21,6 @@
   let draft = null; // { x, y, width, height } of a box that is not saved yet
   let drawing = false;
   let busy = false;
-  let offered = ""; // for which text names were asked
   let suggestedFor = null;
 
   // --- Talking to the server ------------------------------------------------------------------------------------
@@ -160,8 +159,7 @@
     const chosen = face();
     if (chosen) {
       nameField.value = chosen.name;
-      nameList.replaceChildren();
-      offered = "";
+      forgetNames();
       suggestedFor = null;
     }
     render();
@@ -228,20 +226,7 @@
     });
   }
 
-  nameField.addEventListener("input", () => {
-    clearTimeout(nameField.timer);
-    nameField.timer = setTimeout(async () => {
-      const text = nameField.value.trim();
-      if (!text || text === offered) return;
-      offered = text;
-      try {
-        const { people } = await talk(`${root.dataset.people}?q=${encodeURIComponent(text)}`);
-        nameList.replaceChildren(...people.map((each) => new Option(each, each)));
-      } catch (error) {
-        say(error);
-      }
-    }, 150);
-  });
+  const forgetNames = offerNames(nameField, root.dataset.people, say);
 
   async function suggest(again) {
     const chosen = face();

@@ -15,18 +15,11 @@
     "Your session has ended. Log in again in another tab, then press “Send again all that was not sent” here: nothing is lost.";
   const AWAY_AND_SEND =
     "The server cannot be reached, or has trouble. Sending rests: press “Send again all that was not sent” in a while. Nothing is lost, and what arrived is not stored twice.";
-  const AWAY = "The server cannot be reached. This page tries again by itself.";
 
-  class SessionEnded extends Error {}
+  const { AWAY, SessionEnded, ask, token } = window.visearchTalk;
   class ServerAway extends Error {} // nothing about this file: the next one would not get through either
 
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-  async function ask(url, options = {}) {
-    const response = await fetch(url, { headers: { Accept: "application/json" }, redirect: "manual", ...options });
-    if (response.type === "opaqueredirect") throw new SessionEnded(); // to the login page
-    return response;
-  }
 
   // --- What is shown -------------------------------------------------------------------------------------------------
 
@@ -289,18 +282,12 @@
 
     body(file) {
       const body = new FormData();
-      body.set("csrfmiddlewaretoken", this.token());
+      body.set("csrfmiddlewaretoken", token());
       body.set("job", this.root.dataset.job);
       body.set("name", file.name);
       if (file.size > Number(this.root.dataset.bytes)) body.set("too_large", String(file.size));
       else body.set("images", file, file.name);
       return body;
-    }
-
-    // Whoever logs in again, in another tab, gets another token: the cookie has it, this page does not.
-    token() {
-      const cookie = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="));
-      return cookie ? cookie.split("=")[1] : this.form.querySelector("[name=csrfmiddlewaretoken]").value;
     }
 
     notSent(file, row, why) {

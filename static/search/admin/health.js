@@ -5,8 +5,8 @@
   const POLL_MS = 1000;
   const POLL_SLOWLY_MS = 8000;
   const LOGIN = "Your session has ended. Log in again; the build goes on meanwhile.";
-  const AWAY = "The server cannot be reached. This page tries again by itself.";
 
+  const { AWAY, SessionEnded, ask } = window.visearchTalk;
   const root = document.querySelector("[data-health]");
   const trouble = document.querySelector("[data-trouble]");
 
@@ -29,9 +29,8 @@
   }
 
   async function look() {
-    const response = await fetch(root.dataset.stateUrl, { headers: { Accept: "application/json" }, redirect: "manual" });
-    if (response.type === "opaqueredirect") throw new Error(LOGIN);
-    if (!response.ok) throw new Error(AWAY);
+    const response = await ask(root.dataset.stateUrl);
+    if (!response.ok) throw new Error(String(response.status));
     const { pipelines } = await response.json();
     for (const { pipeline, running } of pipelines) {
       if (running) show(root.querySelector(`[data-pipeline="${CSS.escape(pipeline)}"]`), running);
@@ -47,7 +46,7 @@
         tell("");
         if (!isBusy) break;
       } catch (error) {
-        tell(error.message === LOGIN ? LOGIN : AWAY);
+        tell(error instanceof SessionEnded ? LOGIN : AWAY);
         pause = POLL_SLOWLY_MS;
       }
       await new Promise((resolve) => setTimeout(resolve, pause));

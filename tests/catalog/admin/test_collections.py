@@ -11,15 +11,14 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from kombu.exceptions import OperationalError as BrokerError
 from pytest_django import Settings
 
-from catalog import broker, tasks
+from catalog import tasks
 from catalog.admin.collections import CollectionForm
 from catalog.admin.uploading import MOST_AT_ONCE
 from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person
 from tests.cast import Cast, make_face, make_image
-from tests.catalog.admin.staff import staff_client
+from tests.catalog.admin.staff import staff_client, take_redis_from, told
 from tests.catalog.api.conftest import cast
 from tests.drawn import BAD_FILES, image_file
 
@@ -83,7 +82,7 @@ def test_a_new_pipeline_says_what_to_do_with_the_images_that_are_here(cast: Cast
     make_image(cast.private)
     sent = {"name": "private", "pipelines": ["face", "image"], "face_search": "staff"}
     answer = editor.post(change_url(cast.private), sent, follow=True)
-    assert "face is new here" in " ".join(str(message) for message in answer.context["messages"])
+    assert "face is new here" in told(answer)
 
 
 def test_saving_leaves_alone_what_others_changed_meanwhile(
@@ -237,11 +236,7 @@ def _no_space(*_: object) -> None:
 def test_without_redis_files_are_stored_and_the_pages_say_what_waits(
     cast: Cast, editor: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
-        raise BrokerError("connection refused")
-
-    monkeypatch.setattr(tasks.process_images, "delay", away)
-    monkeypatch.setattr(broker, "is_away", lambda: True)
+    take_redis_from(tasks.process_images, monkeypatch)
     said = send(editor, cast.private, uuid4(), file())
     assert (said["verdict"], Image.objects.get().status) == ("stored", "queued")
     for path in (upload_url(cast.private), change_url(cast.private), job_url(said["job"])):
@@ -254,10 +249,6 @@ def test_without_redis_files_are_stored_and_the_pages_say_what_waits(
 def submit(client: Client, collection: Collection, files: list[SimpleUploadedFile], job: UUID | None = None) -> Any:
     sent = {"job": str(job or uuid4()), "images": files}
     return client.post(upload_url(collection), sent, follow=True, **HTML)  # type: ignore[arg-type]
-
-
-def told(answer: Any) -> str:
-    return " ".join(str(message) for message in answer.context["messages"])
 
 
 def test_the_plain_form_takes_many_and_leads_to_the_job(cast: Cast, editor: Client) -> None:

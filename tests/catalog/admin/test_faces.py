@@ -14,7 +14,7 @@ from catalog.curation.faces import name_face, reject_person
 from catalog.curation.people import merge_people
 from catalog.models import Collection, FaceRejection, Image, Person, Region
 from tests.cast import Cast, make_face, make_image
-from tests.catalog.admin.staff import staff_client
+from tests.catalog.admin.staff import staff_client, told
 from tests.catalog.api.conftest import cast
 from tests.library import process_all, ready, squares
 
@@ -30,11 +30,6 @@ def url(face: Region, action: str) -> str:
 
 def page(image: Image) -> str:
     return reverse("admin:catalog_image_change", args=[image.pk])
-
-
-def told(response: Any) -> str:
-    """The message that the page shows after a plain form."""
-    return " ".join(str(message) for message in response.context["messages"])
 
 
 def test_the_script_names_a_face_and_gets_the_new_state(cast: Cast) -> None:

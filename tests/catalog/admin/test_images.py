@@ -18,7 +18,7 @@ from django.urls import reverse
 from catalog.admin.images import ImageForm
 from catalog.models import Image, Person
 from tests.cast import Cast, make_face, make_image
-from tests.catalog.admin.staff import staff_client
+from tests.catalog.admin.staff import staff_client, told
 from tests.catalog.api.conftest import cast
 from tests.drawn import image_file
 from tests.library import files_in, put_image
@@ -37,10 +37,6 @@ def titles(client: Client, **narrowed: str) -> set[str]:
     answer = client.get(LIST, narrowed)
     assert answer.status_code == 200
     return {image.title for image in answer.context["cl"].result_list}
-
-
-def told(answer: Any) -> str:
-    return " ".join(str(message) for message in answer.context["messages"])
 
 
 def act(client: Client, action: str, images: list[Image], **values: object) -> Any:

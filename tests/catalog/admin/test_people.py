@@ -15,7 +15,7 @@ from catalog.curation.faces import unname_face
 from catalog.curation.people import merge_people, rename_person
 from catalog.models import FaceRejection, Person, PersonMerge, Region
 from tests.cast import Cast, make_face, make_image
-from tests.catalog.admin.staff import staff_client
+from tests.catalog.admin.staff import staff_client, told
 from tests.catalog.api.conftest import cast
 
 __all__ = ["cast"]
@@ -29,10 +29,6 @@ def page(person: Person) -> str:
 
 def merge_url(person: Person) -> str:
     return reverse("admin:catalog_person_merge", args=[person.pk])
-
-
-def told(response: Any) -> str:
-    return " ".join(str(message) for message in response.context["messages"])
 
 
 def named(cast: Cast, name: str, collection: str = "private", faces: int = 1) -> Person:

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from catalog.models import Collection, Image
 from catalog.querysets import Viewer
+from search.addresses import FIRST_RESULTS, Filters
 from search.querying import MAX_K
-from search.shown import FIRST_RESULTS, Filters
 
 
 class FilterForm(forms.Form):

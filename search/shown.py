@@ -1,13 +1,8 @@
-"""What the page shows of an answer: words, boxes and addresses, ready for templates that only print.
-
-Numbers of boxes are text already: a template would write them as its language does, and SVG knows only points.
-"""
+"""What the page shows of an answer: results in words, ready for templates that only print."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
 
 from django.urls import reverse
 from django.utils.formats import number_format
@@ -15,13 +10,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from catalog.models import Collection, EmbeddingModel, Image, Region
-from catalog.querysets import Viewer
+from catalog.models import EmbeddingModel, Image
 from catalog.regions import box_of
-from catalog.vision.types import Box
-from search.querying import FACE, IMAGE, MAX_K, Answer, Match, Query, SearchOptions
+from search.addresses import Filters, Place
+from search.marks import SvgBox, svg_box
+from search.querying import FACE, IMAGE, MAX_K, Answer, Match
 
-FIRST_RESULTS = 20
 MORE_RESULTS = 20
 IDENTICAL = 1e-4  # distances below this are rounding
 
@@ -44,96 +38,6 @@ WORDS: dict[str, dict[str, Text]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """What an address asks for. ``region`` is an index into the query's regions, None: the best that may be used."""
-
-    collection: Collection | None = None
-    label: str = ""
-    k: int = FIRST_RESULTS
-    near: bool = False
-    region: int | None = None
-
-    def options(self, viewer: Viewer, region_pipeline: str | None = None) -> SearchOptions:
-        """One result more than is shown, to know whether there are more."""
-        return SearchOptions(
-            viewer=viewer,
-            pipeline=region_pipeline,
-            k=self.k + 1,
-            collections=(self.collection,) if self.collection else None,
-            label=self.label,
-            beyond_near=self.near,
-        )
-
-    @property
-    def narrows(self) -> bool:
-        return bool(self.collection or self.label)
-
-    @property
-    def where(self) -> dict[str, str]:
-        """The filters alone, for an address."""
-        where = {"collection": self.collection.name} if self.collection else {}
-        return {**where, "label": self.label} if self.label else where
-
-    @property
-    def start_href(self) -> str:
-        """Where another photo is put in, for the same filters."""
-        return Place(reverse("page"), Filters(self.collection, self.label)).href()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An address of results, and what can be said in its query string."""
-
-    path: str
-    filters: Filters
-
-    def href(self, filters: Filters | None = None) -> str:
-        filters = filters or self.filters
-        said: dict[str, object] = {}
-        if filters.region is not None:
-            said["region"] = filters.region
-        said |= filters.where
-        if filters.near:
-            said["near"] = 1
-        if filters.k != FIRST_RESULTS:
-            said["k"] = filters.k
-        return f"{self.path}?{urlencode(said)}" if said else self.path
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A region of the query: its box in SVG units (pixels of the oriented original), and the link that picks it."""
-
-    name: str
-    short: str
-    href: str | None
-    selected: bool
-    is_whole: bool
-    x: str
-    y: str
-    width: str
-    height: str
-    person: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The query: its size, its marks, how large their numbers are written."""
-
-    width: int
-    height: int
-    marks: tuple[Mark, ...]
-
-    @property
-    def letter(self) -> str:
-        return _svg(max(self.width, self.height) / 22)
-
-    @property
-    def boxes(self) -> list[Mark]:
-        return [mark for mark in self.marks if not mark.is_whole]
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """A result."""
 
@@ -141,7 +45,7 @@ class Card:
     name: str
     word: Text
     band: str
-    box: Mark | None
+    box: SvgBox | None
     crop: str  # which end of an image that is not square its tile shows: Min, Mid or Max, as SVG says it
     person: str
     distance: str
@@ -215,10 +119,10 @@ def _card(match: Match, model: EmbeddingModel) -> Card:
     person = match.region.person.name if match.region.person else ""
     return Card(
         image=image,
-        name=image.title or image.label or person or name_of(image),
+        name=name_of(image, person),
         word=WORDS.get(model.pipeline, WORDS[IMAGE])[band] if band else "",
         band=band,
-        box=None if match.region.pipeline == IMAGE else _mark(box_of(match.region), _("Match")),
+        box=None if match.region.pipeline == IMAGE else svg_box(box_of(match.region)),
         crop=_crop(match),
         person=person,
         distance=_number(match.distance),
@@ -246,93 +150,14 @@ def band_of(distance: float, model: EmbeddingModel) -> str:
     return "similar" if distance <= model.near_distance else "far"
 
 
-def name_of(image: Image) -> str:
-    """What a shopper may call it: never the uploader's file name."""
-    return image.title or image.label or _("Image")
+def name_of(image: Image, person: str = "") -> str:
+    """What a shopper may call it, who is on it if nothing better is known: never the uploader's file name."""
+    return image.title or image.label or person or _("Image")
 
 
 def web_address(url: str) -> str:
     """The address if it leads to a web page, else nothing: no other scheme becomes a link."""
     return url if url.startswith(("https://", "http://")) else ""
-
-
-def query_frame(query: Query, searched: int | None, place: Place | None) -> Frame:
-    """The marks of a query; picking another one keeps the filters and starts at the first results."""
-    names = _Names()
-    marks = []
-    for number, each in enumerate(query.vectors):
-        href = None if place is None else place.href(replace(place.filters, region=number, k=FIRST_RESULTS, near=False))
-        name, short = names.next(each.region.pipeline)
-        selected = number == searched
-        marks.append(
-            _mark(each.region.box, name, short=short, href=href, selected=selected, pipeline=each.region.pipeline)
-        )
-    return Frame(query.width, query.height, tuple(marks))
-
-
-def stored_frame(image: Image, regions: Sequence[Region], chosen: Region | None, filters: Filters) -> Frame:
-    names = _Names()
-    marks = []
-    for region in regions:
-        href = Place(reverse("search-region", args=[region.pk]), Filters()).href(
-            Filters(collection=filters.collection, label=filters.label)
-        )
-        name, short = names.next(region.pipeline)
-        person = region.person.name if region.person else ""
-        mark = _mark(
-            box_of(region),
-            name,
-            short=short,
-            href=href,
-            selected=region == chosen,
-            pipeline=region.pipeline,
-            person=person,
-        )
-        marks.append(mark)
-    return Frame(image.width, image.height, tuple(marks))
-
-
-class _Names:
-    """Face 1, Face 2, Whole image: counted within each pipeline."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def next(self, pipeline: str) -> tuple[str, str]:
-        if pipeline == IMAGE:
-            return _("Whole image"), ""
-        number = self._counts[pipeline] = self._counts.get(pipeline, 0) + 1
-        if pipeline == FACE:
-            return _("Face %(number)s") % {"number": number}, str(number)
-        return f"{pipeline} {number}", str(number)
-
-
-def _mark(
-    box: Box,
-    name: str,
-    *,
-    short: str = "",
-    href: str | None = None,
-    selected: bool = False,
-    pipeline: str = "",
-    person: str = "",
-) -> Mark:
-    return Mark(
-        name=name,
-        short=short,
-        href=href,
-        selected=selected,
-        is_whole=pipeline == IMAGE,
-        x=_svg(box.x),
-        y=_svg(box.y),
-        width=_svg(box.width),
-        height=_svg(box.height),
-        person=person,
-    )
-
-
-def _svg(value: float) -> str:
-    return f"{value:.1f}"
 
 
 def _number(value: float) -> str:

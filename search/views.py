@@ -15,11 +15,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 from catalog.exceptions import NoServingModel
 from catalog.models import Collection, Image, Region
 from search import query_tokens
+from search.addresses import Filters, Place
 from search.api.uploads import LOOKING, UPLOADING, check_throttles, content_of, decoding_slot, uploaded_image
 from search.exceptions import FacesNotAllowed, NothingToSearchWith, QueryOutdated
 from search.forms import filters_of
 from search.labels import frequent_labels
 from search.looking import look_at
+from search.marks import query_frame, stored_frame
 from search.policy import PAGE, PAGE_WITH_PREVIEW, under
 from search.querying import (
     FACE,
@@ -33,7 +35,7 @@ from search.querying import (
     stored_regions,
 )
 from search.samples import sample_images
-from search.shown import Filters, Place, name_of, query_frame, results_of, stored_frame, web_address
+from search.shown import name_of, results_of, web_address
 
 Context = dict[str, Any]
 for_its_viewer = cache_control(private=True, no_cache=True)  # who signs out, or loses a collection, sees it no more
@@ -97,7 +99,7 @@ def kept(request: HttpRequest, token: str) -> HttpResponse:
 @under(PAGE)
 def by_image(request: HttpRequest, pk: UUID) -> HttpResponse:
     check_throttles(request, LOOKING)
-    image = get_object_or_404(_images(request), pk=pk)
+    image = _image(request, pk)
     return _stored(request, image, reverse("search-image", args=[pk]), None)
 
 
@@ -118,14 +120,14 @@ def by_region(request: HttpRequest, pk: UUID) -> HttpResponse:
 @under(PAGE)
 def image_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     check_throttles(request, LOOKING)
-    image = get_object_or_404(_images(request), pk=pk)
+    image = _image(request, pk)
     context = _stored_context(request, image, Place(reverse("search-image", args=[pk]), Filters()), None)
     links = {"link": web_address(image.link), "source": web_address(image.source_url)}
     return render(request, "search/image.html", {**context, **links, "tags": list(image.tags.names())})
 
 
-def _images(request: HttpRequest) -> Any:
-    return Image.objects.visible_to(request.user).select_related("collection")
+def _image(request: HttpRequest, pk: UUID) -> Image:
+    return get_object_or_404(Image.objects.visible_to(request.user).select_related("collection"), pk=pk)
 
 
 def _stored(request: HttpRequest, image: Image, path: str, region: Region | None) -> HttpResponse:

@@ -12,18 +12,18 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.views import defaults
 
+from search.api.uploads import FIELD
 from search.policy import PAGE, restricted
 from visearch_site.problems import Problem
 
 logger = logging.getLogger(__name__)
 
 Text = str | Promise
-UPLOAD_PATH = "/search/"
-FILE_FIELD = "image"
 
 # code -> title, sentence. What is not here (it cannot happen on the page) is told in the API's words.
 WORDS: dict[str, tuple[Text, Text]] = {
@@ -97,7 +97,7 @@ def problem_page(request: HttpRequest, problem: Problem, words: str = "") -> Htt
                 "title": title,
                 "sentence": str(sentence) % _numbers(problem),
                 "file_name": _file_name(request),
-                "ask_again": request.path_info == UPLOAD_PATH and problem.code != "server-error",
+                "ask_again": _is_upload(request) and problem.code != "server-error",
                 "chosen": _chosen(request, problem),
             },
             status=problem.status,
@@ -116,6 +116,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return problem_page(request, Problem("permission-denied", reason), "session-ended")
 
 
+def _is_upload(request: HttpRequest) -> bool:
+    return request.path == reverse("search-upload")
+
+
 def _numbers(problem: Problem) -> Mapping[str, Any]:
     limit = problem.extra.get("limit")
     return {
@@ -127,7 +131,7 @@ def _numbers(problem: Problem) -> Mapping[str, Any]:
 
 def _chosen(request: HttpRequest, problem: Problem) -> Mapping[str, str]:
     """The collection and the label that came with the photo, for the next one. One that is not there is let go."""
-    if request.path_info != UPLOAD_PATH or problem.code == "not-found":
+    if not _is_upload(request) or problem.code == "not-found":
         return {}
     try:
         return {name: request.POST.get(name, "") for name in ("collection", "label")}
@@ -137,10 +141,10 @@ def _chosen(request: HttpRequest, problem: Problem) -> Mapping[str, str]:
 
 def _file_name(request: HttpRequest) -> str:
     """Of the file that was sent, unless sending it is what failed."""
-    if request.path_info != UPLOAD_PATH or request.method != "POST":
+    if not _is_upload(request) or request.method != "POST":
         return ""
     try:
-        files = request.FILES.getlist(FILE_FIELD)
+        files = request.FILES.getlist(FIELD)
     except Exception:  # noqa: BLE001 - whatever stopped the body from being read is what this page tells
         return ""
     return str(files[0].name) if len(files) == 1 else ""

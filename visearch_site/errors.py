@@ -31,9 +31,7 @@ from catalog.api.schema import PROBLEM_JSON
 from catalog.exceptions import ImageRefused, ModelUnavailable, NoServingModel, StorageUnavailable
 from search.exceptions import SearchError
 from visearch_site.error_pages import problem_page
-from visearch_site.problems import PROBLEMS, Problem
-
-__all__ = ["PROBLEMS", "Problem", "describe", "problem_json"]
+from visearch_site.problems import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +42,22 @@ _API_PATH = re.compile(r"/api/|/images/(?![0-9a-f-]{36}/$)")
 
 def problem_json(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """REST framework's EXCEPTION_HANDLER. None, for what nobody foresaw, becomes `server_error` by way of Django."""
-    problem = describe(error)
+    problem = _foreseen(error)
     if problem is None:
         return None
-    if problem.status >= 500:
-        logger.error("%s: %s", problem.code, error, exc_info=error)
     set_rollback()
     request = context.get("request")
     if request is not None:  # whatever this view renders otherwise, or the client accepts: a problem is JSON
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), "application/json"
     return Response(problem.body(), problem.status, headers=dict(problem.headers), content_type=PROBLEM_JSON)
+
+
+def _foreseen(error: Exception) -> Problem | None:
+    """What to tell the client; what is our fault goes into the log as well."""
+    problem = describe(error)
+    if problem is not None and problem.status >= 500:
+        logger.error("%s: %s", problem.code, error, exc_info=error)
+    return problem
 
 
 @singledispatch
@@ -214,12 +218,8 @@ class PageErrors:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if _is_api(request) or isinstance(exception, Http404 | PermissionDenied | SuspiciousOperation):
             return None
-        problem = describe(exception)
-        if problem is None:
-            return None
-        if problem.status >= 500:
-            logger.error("%s: %s", problem.code, exception, exc_info=exception)
-        return problem_page(request, problem)
+        problem = _foreseen(exception)
+        return None if problem is None else problem_page(request, problem)
 
 
 def _is_api(request: HttpRequest) -> bool:

@@ -14,9 +14,8 @@ urlpatterns = [
     path("login/", accounts.sign_in, name="sign-in"),
     path("logout/", accounts.sign_out, name="sign-out"),
     path("i18n/", include("django.conf.urls.i18n")),
-    path(
-        "admin/faces/<uuid:pk>/suggestions", face_suggestions, name="face-suggestions"
-    ),  # before the admin's catch-all
+    # before the admin's catch-all
+    path("admin/faces/<uuid:pk>/suggestions", face_suggestions, name="face-suggestions"),
     path("admin/", admin.site.urls),
     path("", include("catalog.urls")),
     path("api/v1/", include("catalog.api.urls")),

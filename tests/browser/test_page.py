@@ -24,13 +24,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.models]
 
 OBAMA = "Barack Obama"
 JPEG = "image/jpeg"
-SCRIPTS = (True, False)  # with JavaScript and without
 
 
-@pytest.fixture(params=SCRIPTS, ids=["script", "no-script"])
-def somebody(request: pytest.FixtureRequest, visit: Callable[..., tuple[Page, Watch]]) -> tuple[Page, Watch]:
-    """A shopper with JavaScript, and the same story again without."""
-    return visit(java_script_enabled=request.param)
+@pytest.fixture(params=[True, False], ids=["script", "no-script"])
+def scripted(request: pytest.FixtureRequest) -> bool:
+    """The same story with JavaScript, and again without."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def somebody(scripted: bool, visit: Callable[..., tuple[Page, Watch]]) -> tuple[Page, Watch]:
+    return visit(java_script_enabled=scripted)
 
 
 def photo_file(content: bytes, name: str = "photo.jpg", kind: str = JPEG) -> dict[str, Any]:
@@ -169,7 +173,7 @@ def choose_again(page: Page, content: bytes, **options: str) -> None:
     choose(page, content, **options)
 
 
-def test_more_like_this_and_the_images_own_page(somebody: tuple[Page, Watch], request: pytest.FixtureRequest) -> None:
+def test_more_like_this_and_the_images_own_page(somebody: tuple[Page, Watch], scripted: bool) -> None:
     page, _ = somebody
     choose(page, PORTRAIT.read_bytes())
     title = names(page)[0]
@@ -180,7 +184,7 @@ def test_more_like_this_and_the_images_own_page(somebody: tuple[Page, Watch], re
     expect(page.get_by_role("heading", level=1)).to_have_text(title)
     for fact in (OBAMA, "World leaders", "Public domain"):
         expect(page.locator(".about-text")).to_contain_text(fact)
-    if "no-script" not in request.node.name:
+    if scripted:
         inspect(page, "page-8-image")
     page.get_by_role("link", name=OBAMA).first.click()  # its face leads to results
     expect(cards(page).first).to_be_visible()
@@ -210,33 +214,31 @@ def apply_filter(page: Page) -> None:
         page.get_by_label("Label").press("Enter")
 
 
-def test_nothing_is_near_and_what_is_nearest_behind_a_click(
-    somebody: tuple[Page, Watch], request: pytest.FixtureRequest
-) -> None:
+def test_nothing_is_near_and_what_is_nearest_behind_a_click(somebody: tuple[Page, Watch], scripted: bool) -> None:
     page, _ = somebody
     choose(page, image_file((250, 250, 250), (300, 300)))
     page.get_by_label("Collection").select_option("World leaders")
     apply_filter(page)
     expect(page.locator(".note")).to_contain_text("No image here is close to this")
     expect(cards(page)).to_have_count(0)
-    if "no-script" not in request.node.name:
+    if scripted:
         inspect(page, "page-6-nothing-near")
     page.get_by_role("link", name="Show what is near, but not close").click()
     expect(page.get_by_role("heading", name="Not close, but nearest")).to_be_visible()
     expect(page.locator("[data-misses] > li").first).to_contain_text("not close")
 
 
-def test_more_by_scrolling_and_by_a_link(somebody: tuple[Page, Watch], request: pytest.FixtureRequest) -> None:
+def test_more_by_scrolling_and_by_a_link(somebody: tuple[Page, Watch], scripted: bool) -> None:
     page, _ = somebody
     choose(page, drawing("Red apple"), kind="image/png", name="apple.png")
     page.get_by_label("Collection").select_option("Objects")
     apply_filter(page)
     more = page.get_by_role("link", name="Show more")
     expect(cards(page)).to_have_count(20)
-    if "no-script" in request.node.name:
-        more.click()
-    else:
+    if scripted:
         page.mouse.wheel(0, 20_000)
+    else:
+        more.click()
     expect(cards(page).nth(20)).to_be_attached()
     listed = names(page)
     assert len(listed) == len(set(listed))
@@ -334,12 +336,12 @@ def test_the_skip_link_searches_nothing_again(page: Page) -> None:
     assert [address for address in asked if "k=" not in address] == []  # more of them may have come into view
 
 
-def test_signing_in_from_results_and_out_again(somebody: tuple[Page, Watch], request: pytest.FixtureRequest) -> None:
+def test_signing_in_from_results_and_out_again(somebody: tuple[Page, Watch], scripted: bool) -> None:
     page, _ = somebody
     choose(page, PORTRAIT.read_bytes())
     expect(cards(page).first).to_be_visible()
     page.get_by_role("link", name="Sign in").click()
-    if "no-script" not in request.node.name:
+    if scripted:
         inspect(page, "page-10-sign-in")
     page.get_by_label("Name").fill(STAFF)
     page.get_by_label("Password").fill(PASSWORD)

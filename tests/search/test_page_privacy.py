@@ -19,12 +19,14 @@ import requests
 from PIL import ExifTags, Image
 from psycopg import sql
 
+from catalog.samples.photographs import FOLDER
+from search.query_tokens import PREFIX
 from tests.api_client import ApiClient
-from tests.stack import ROOT, Stack
+from tests.stack import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.models]
 
-PORTRAIT = ROOT / "catalog" / "samples" / "leaders" / "Barack Obama" / "portrait-2012.jpg"
+PORTRAIT = FOLDER / "Barack Obama" / "portrait-2012.jpg"
 MARKER = "marker-of-a-shoppers-photo-7f3a9c"
 NAME = "holiday-with-aunt-2b81.jpg"
 SLICE = 64
@@ -112,12 +114,13 @@ def test_a_shoppers_photo_is_nowhere_after_a_search(stack: Stack, tmp_path: Path
     first = shopper.get(f"{stack.url}/", timeout=60).text
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', first)
     assert token
-    answer = shopper.post(
-        f"{stack.url}/search/",
-        data={"csrfmiddlewaretoken": token[1]},
-        files={"image": (NAME, photo, "image/jpeg")},
-        timeout=60,
-    )
+
+    def searched_with(content: bytes) -> requests.Response:
+        form = {"csrfmiddlewaretoken": token[1]}
+        image = (NAME, content, "image/jpeg")
+        return shopper.post(f"{stack.url}/search/", data=form, files={"image": image}, timeout=60)
+
+    answer = searched_with(photo)
     assert answer.status_code == 200, answer.text[:2000]
     shown = re.search(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", answer.text)
     kept = re.search(r'data-address="([^"]+)"', answer.text)
@@ -132,12 +135,7 @@ def test_a_shoppers_photo_is_nowhere_after_a_search(stack: Stack, tmp_path: Path
     again = shopper.get(stack.url + unescape(kept[1]), timeout=60)
     assert again.status_code == 200
     assert "data:image" not in again.text
-    refused = shopper.post(
-        f"{stack.url}/search/",
-        data={"csrfmiddlewaretoken": token[1]},
-        files={"image": (NAME, photo[: len(photo) // 3], "image/jpeg")},
-        timeout=60,
-    )
+    refused = searched_with(photo[: len(photo) // 3])
     assert refused.status_code == 422
 
     store = redis.Redis.from_url(stack.env["REDIS_URL"])
@@ -150,7 +148,7 @@ def test_a_shoppers_photo_is_nowhere_after_a_search(stack: Stack, tmp_path: Path
         if path.is_file():
             assert_nowhere(traces, iter([(str(path), path.read_bytes())]))
 
-    (query,) = [store.get(key) for key in store.scan_iter("visearch:query:*") if key.decode()[15:] in kept[1]]
+    (query,) = [store.get(key) for key in store.scan_iter(f"{PREFIX}*") if key.decode().removeprefix(PREFIX) in kept[1]]
     remembered = json.loads(query)
     assert set(remembered) == {"width", "height", "looked_for", "unavailable", "vectors"}
     for vector in remembered["vectors"]:
@@ -159,12 +157,7 @@ def test_a_shoppers_photo_is_nowhere_after_a_search(stack: Stack, tmp_path: Path
 
     stack.kill_redis()
     try:
-        unkept = shopper.post(
-            f"{stack.url}/search/",
-            data={"csrfmiddlewaretoken": token[1]},
-            files={"image": (NAME, photo, "image/jpeg")},
-            timeout=60,
-        )
+        unkept = searched_with(photo)
     finally:
         stack.start_redis()
     assert unkept.status_code == 200, unkept.text[:2000]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from django_redis import get_redis_connection  # type: ignore[import-untyped]
-from pytest_django import Settings
 
 from catalog.vision.types import Box
 from search import query_tokens
 from search.query_tokens import PREFIX, SECONDS, MemoryAway, QueryForgotten, keep, recall
 from search.querying import Query, QueryRegion, QueryVector
 from visearch_site.local.servers import Servers
-
-NOWHERE = "redis://127.0.0.1:1/0"
 
 
 def query() -> Query:
@@ -38,12 +36,6 @@ def same(one: Query, other: Query) -> bool:
         for a, b in vectors
     )
     return alike and (one.width, one.height, one.looked_for) == (other.width, other.height, other.looked_for)
-
-
-@pytest.fixture
-def redis_is_away(settings: Settings) -> None:
-    """Nobody listens at this address."""
-    settings.CACHES = {**settings.CACHES, "default": {**settings.CACHES["default"], "LOCATION": NOWHERE}}
 
 
 def test_a_query_comes_back_as_it_was() -> None:
@@ -88,7 +80,10 @@ def test_what_was_never_kept_is_forgotten_too() -> None:
         recall("never-given-to-anybody")
 
 
-def test_without_redis_nothing_is_kept_and_nobody_is_told_that_it_was_forgotten(redis_is_away: None) -> None:
+def test_without_redis_nothing_is_kept_and_nobody_is_told_that_it_was_forgotten(
+    take_redis_away: Callable[[], None],
+) -> None:
+    take_redis_away()
     assert keep(query()) is None
     with pytest.raises(MemoryAway):
         recall("some-token")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 from uuid import uuid4
@@ -240,8 +241,7 @@ def test_a_form_without_one_photo(shop: Collection, fields: dict[str, Any], says
 
 
 def test_too_many_searches_are_counted_with_those_of_the_api(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {**SimpleRateThrottle.THROTTLE_RATES, "search": "2/min"}
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "search", "2/min")
     html(put_in(RED))
     assert Client().post("/api/v1/search/", {"image": SimpleUploadedFile("a.png", RED)}).status_code == 200
     response = put_in(RED)
@@ -253,8 +253,7 @@ def test_looking_at_results_has_a_limit_of_its_own(shop: Collection, monkeypatch
     image = ready(shop, RED)
     region = image.regions.get(pipeline="face")
     kept = address(html(put_in(RED)))
-    rates = {**SimpleRateThrottle.THROTTLE_RATES, "page": "2/min"}
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "page", "2/min")
     for path in (kept, f"/search/image/{image.pk}/", f"/search/region/{region.pk}/", f"/images/{image.pk}/"):
         cache.delete_pattern("throttle_*")  # type: ignore[attr-defined]
         assert [Client().get(path).status_code for _ in range(3)] == [200, 200, 429], path
@@ -264,7 +263,7 @@ def test_looking_at_results_has_a_limit_of_its_own(shop: Collection, monkeypatch
 
 
 def test_labels_of_anybody_are_counted_once_a_minute(
-    shop: Collection, django_assert_num_queries: DjangoAssertNumQueries, settings: Settings
+    shop: Collection, django_assert_num_queries: DjangoAssertNumQueries, take_redis_away: Callable[[], None]
 ) -> None:
     ready(shop, RED, label="before")
     suggested = '<option value="before">'
@@ -273,7 +272,7 @@ def test_labels_of_anybody_are_counted_once_a_minute(
         assert suggested in html(Client().get("/"))
     Image.objects.update(label="after")
     assert '<option value="after">' in html(viewer_of(shop).get("/"))
-    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+    take_redis_away()
     assert '<option value="after">' in html(Client().get("/"))
 
 
@@ -323,12 +322,13 @@ def test_a_photo_during_which_another_model_takes_over(shop: Collection, monkeyp
     assert '<input type="file"' in page
 
 
-def test_without_redis_a_photo_is_searched_and_what_does_not_work_is_said(shop: Collection, settings: Settings) -> None:
+def test_without_redis_a_photo_is_searched_and_what_does_not_work_is_said(
+    shop: Collection, take_redis_away: Callable[[], None]
+) -> None:
     red = ready(shop, RED)
     measured("face", 0.05, 0.2)
     kept = address(html(put_in(TWO_FACES)))
-    away = {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}
-    settings.CACHES = {"default": away}
+    take_redis_away()
     page = html(put_in(TWO_FACES))
     assert found(page) == ids(red)
     assert "At the moment nothing can be remembered between two pages" in page
@@ -591,8 +591,7 @@ def test_a_viewer_signs_in_by_password_and_out_again(shop: Collection) -> None:
 
 
 def test_attempts_to_sign_in_are_counted_with_those_to_get_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {**SimpleRateThrottle.THROTTLE_RATES, "login": "2/min"}
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", rates)
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "login", "2/min")
     wrong = {"username": "vera", "password": "guessed"}
     html(Client().post("/login/", wrong))
     assert Client().post("/api/v1/auth/login/", wrong, content_type="application/json").status_code == 401

@@ -21,7 +21,8 @@ from search.exceptions import SearchError
 from tests.cast import assert_problem
 from tests.stack import ROOT
 from visearch_site import errors
-from visearch_site.errors import PROBLEMS, describe, problem_json
+from visearch_site.errors import describe, problem_json
+from visearch_site.problems import PROBLEMS
 
 
 def documented() -> dict[str, int]:

@@ -12,10 +12,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from catalog.models import Image, Region
-from catalog.regions import box_of
+from catalog.regions import FACE, box_of
 from catalog.vision.types import Box
 from search.addresses import Filters, Place
-from search.querying import FACE, IMAGE, Query
+from search.querying import IMAGE, Query
 
 
 @dataclass(frozen=True, slots=True)

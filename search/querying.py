@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from catalog.embedding_models import runnable_models, serving_model
 from catalog.exceptions import ModelUnavailable, NoServingModel
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
-from catalog.regions import box_of, detection_of
+from catalog.regions import FACE, box_of, detection_of
 from catalog.selectors import regions_by_embedding_id, vector_of_region
 from catalog.vision import registry
 from catalog.vision.decode import read_image
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FACE = "face"
 IMAGE = "image"
 MAX_K = 100
 FIRST_ASK = 2  # hits asked for per image wanted: images with several faces, hits that drop out

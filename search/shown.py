@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from catalog.models import EmbeddingModel, Image
-from catalog.regions import box_of
+from catalog.regions import FACE, box_of
 from search.addresses import Filters, Place
 from search.marks import SvgBox, svg_box
-from search.querying import FACE, IMAGE, MAX_K, Answer, Match
+from search.querying import IMAGE, MAX_K, Answer, Match
 
 MORE_RESULTS = 20
 IDENTICAL = 1e-4  # distances below this are rounding

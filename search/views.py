@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from catalog.exceptions import NoServingModel
 from catalog.models import Collection, Image, Region
+from catalog.regions import FACE
 from search import query_tokens
 from search.addresses import Filters, Place
 from search.api.uploads import LOOKING, UPLOADING, check_throttles, content_of, decoding_slot, uploaded_image
@@ -24,7 +25,6 @@ from search.looking import look_at
 from search.marks import query_frame, stored_frame
 from search.policy import PAGE, PAGE_WITH_PREVIEW, under
 from search.querying import (
-    FACE,
     Answer,
     Query,
     SearchOptions,

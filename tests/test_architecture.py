@@ -28,7 +28,7 @@ APPS = ("catalog", "search", "visearch_site")  # each may import itself and thos
 PURE = ("catalog.vision", "search.engines")
 FOUNDATIONS = {"models", "querysets", "exceptions", "vision", "engines", "migrations"}
 DOORS = {"admin", "api", "apps", "forms", "management", "tasks", "urls", "views"}
-EXCEPTIONS = {("catalog.uploads", "catalog.tasks")}  # the nudge to the workers: uploads -> tasks -> processing
+EXCEPTIONS = {("catalog.uploads", "catalog.tasks")}  # the nudge to the workers: uploads -> tasks -> lanes
 HEAVY = ("cv2", "dlib", "keras", "matplotlib", "nmslib", "onnx", "onnxruntime", "scipy", "tensorflow", "torch")
 
 

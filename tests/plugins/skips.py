@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugins.halves import plain_id
+
 ALLOWED_FILE = Path("tests") / "allowed_skips.txt"
 SEPARATOR = " -- "
 
@@ -58,7 +60,7 @@ class Skips:
 
     def _add(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        self.reasons[report.nodeid] = reason.removeprefix("Skipped: ")
+        self.reasons[plain_id(report.nodeid)] = reason.removeprefix("Skipped: ")
 
 
 def pytest_configure(config: pytest.Config) -> None:

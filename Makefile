@@ -11,7 +11,7 @@ SUITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:
 # mypy's Django plugin loads the settings; these values are never used.
 LINT_ENV := SECRET_KEY=lint DATABASE_URL=postgres://lint/lint REDIS_URL=redis://lint
 # Tests that start the product's processes beside all others; they wait for each other more than they compute.
-TWO_AT_ONCE := -n 2 --dist loadgroup
+TWO_AT_ONCE := -p tests.plugins.halves -n 2 --dist loadscope --no-loadscope-reorder
 
 help:
 	@echo "make demo       the site with sample images, at http://127.0.0.1:8000 (PORT=8001 for another port)"

@@ -17,7 +17,6 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.plugins.halves import join_group
 from tests.stack import Stack, new_stack
 from visearch_site.local.servers import Servers, local_servers
 
@@ -34,14 +33,15 @@ def _start_servers() -> Servers:
 
 
 SERVERS = _start_servers()
-os.environ.update(
-    DJANGO_SETTINGS_MODULE="visearch_site.settings",
-    SECRET_KEY="only for tests, and long enough for all that look at its length: 0123456789",
-    DATABASE_URL=SERVERS.database_url,
-    REDIS_URL=SERVERS.redis_url,
-    VISEARCH_VAR=str(RUN_DIR / "var"),
-    VISEARCH_HTTPS="0",
-)
+ENVIRONMENT = {
+    "DJANGO_SETTINGS_MODULE": "visearch_site.settings",
+    "SECRET_KEY": "only for tests, and long enough for all that look at its length: 0123456789",
+    "DATABASE_URL": SERVERS.database_url,
+    "REDIS_URL": SERVERS.redis_url,
+    "VISEARCH_VAR": str(RUN_DIR / "var"),
+    "VISEARCH_HTTPS": "0",
+}
+os.environ.update(ENVIRONMENT)
 django.setup()  # pytest-django looked for settings before this file was read, and found none
 
 
@@ -52,8 +52,11 @@ print(os.getpid(), process_id.delay().get(timeout=60))
 """
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    join_group(item)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The two processes of a run read this file, too, and start servers of their own: they load no settings before."""
+    for name in ENVIRONMENT:
+        del os.environ[name]
 
 
 def pytest_collection_finish() -> None:
@@ -80,6 +83,11 @@ def running_stack() -> Iterator[Stack]:
             "a task runs in the process that asked for it, or in that of the tests"
         )
         yield stack
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """No suffix for the database's name: each process of a run in two has a Postgres of its own."""
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,46 @@
-"""Which half of a run a test belongs to, where pytest runs it in two processes (`-n 2 --dist loadgroup`).
+"""A run in two processes (`-n 2 --no-loadscope-reorder`): who runs what.
 
 The tests that start the product's processes and a browser stay together in one of them, one after the other: they share
-a running stack, and two of them at once would wait for each other's work. All others run beside them.
+running stacks, and two of them at once would wait for each other's work. All others run beside them, file by file.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-GROUP = "processes"
-STARTERS = frozenset({"stack", "browser"})  # markers
-LOCAL = Path("tests") / "visearch_site" / "local"  # servers and launchers
+TOGETHER = "processes"
+STARTERS = ("stack", "browser")  # markers
+STARTERS_FILES = (  # what starts processes, known by the test's id
+    "tests/browser/",
+    "tests/visearch_site/local/",
+    "tests/search/test_page_privacy.py",
+    "tests/test_bad_days.py",
+    "tests/test_upload_to_search.py",
+)
 
 
-def join_group(item: pytest.Item) -> None:
-    """Mark a test that starts processes. To be called when it is collected: later pytest-xdist has read the marks."""
-    if (item.config.rootpath / LOCAL) in item.path.parents or any(map(item.get_closest_marker, STARTERS)):
-        item.add_marker(pytest.mark.xdist_group(GROUP))
+def scope_of(nodeid: str) -> str:
+    """Tests of one scope run in one process, in their order."""
+    return TOGETHER if nodeid.startswith(STARTERS_FILES) else nodeid.partition("::")[0]
 
 
-def plain_id(nodeid: str) -> str:
-    """A test's id without the group that pytest-xdist appends."""
-    return nodeid.removesuffix(f"@{GROUP}")
+class Halves(LoadScopeScheduling):
+    """pytest-xdist's scheduler by scope, with scopes of ours. Its marks of groups are lost with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Halves:
+    return Halves(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start processes first: they take longest. Raises UsageError for one in a file not known for it."""
+    for item in items:
+        if any(map(item.get_closest_marker, STARTERS)) and scope_of(item.nodeid) != TOGETHER:
+            raise pytest.UsageError(f"{item.nodeid} starts processes: name its file in tests/plugins/halves.py")
+    items.sort(key=lambda item: scope_of(item.nodeid) != TOGETHER)  # stable

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.halves import plain_id
-
 ALLOWED_FILE = Path("tests") / "allowed_skips.txt"
 SEPARATOR = " -- "
 
@@ -60,7 +58,7 @@ class Skips:
 
     def _add(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        self.reasons[plain_id(report.nodeid)] = reason.removeprefix("Skipped: ")
+        self.reasons[report.nodeid] = reason.removeprefix("Skipped: ")
 
 
 def pytest_configure(config: pytest.Config) -> None:

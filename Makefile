@@ -1,5 +1,5 @@
 # `make demo` is the quickest way in; docs/operating.md and CONTRIBUTING.md say the rest.
-.PHONY: help demo up test test-fast lint constraints clean venv install install-all install-samples
+.PHONY: help demo up test test-fast lint parity constraints clean venv install install-all install-samples
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -18,6 +18,7 @@ help:
 	@echo "make up         the same without samples; PICTURES=folder loads a folder of your own, also with demo"
 	@echo "make test       every test;  make test-fast: those without networks and without the whole stack"
 	@echo "make lint       ruff and mypy --strict"
+	@echo "make parity     our networks beside the originals they were made from, minutes"
 	@echo "make clean      removes $(VENV) and caches, never var/"
 
 demo: install install-samples
@@ -35,6 +36,9 @@ lint: install-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(LINT_ENV) $(BIN)/mypy --strict manage.py catalog search visearch_site benchmarks
+
+parity: install-all
+	@exec $(BIN)/python -m benchmarks.parity
 
 # The newest versions that fit requirements/*.txt together, for every Python and platform that we support.
 constraints: venv

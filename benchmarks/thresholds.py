@@ -1,14 +1,13 @@
-"""Measure a model's *same* and *near* distances on labelled images and write its evaluation.
+"""Measure a model's *same* and *near* distances on labelled images and write the evaluation that is shipped with it.
 
     python -m benchmarks.thresholds face ../shared/data/faces/celebrities5/train --data "what these images are"
 
-The folder holds one folder per label. Images in which not exactly one region is found are left out (which of several
-faces the label means is not known). Over all pairs of images:
-
-- *same*: the largest distance at which at most 1 in 100 pairs of different labels would be taken for the same
-- *near*: the same for 1 in 10
+The folder holds one folder per label. Over all pairs of images of two labels (search.evaluation.thresholds): *same* is
+the largest distance at which at most 1 in 100 would be taken for the same, *near* the same for 1 in 10.
 
 The evaluation is written beside the code (catalog/vision/evaluations/EMBEDDER.json) and holds for one fingerprint only.
+`manage.py evaluate --save` does this for a model of one site, and says how well the thresholds do on images that they
+were not chosen on.
 """
 
 from __future__ import annotations
@@ -20,87 +19,57 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import django
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
-
-FALSE_MATCH_SAME = 0.01
-FALSE_MATCH_NEAR = 0.10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pipeline", choices=["face", "image"])
+    parser.add_argument("pipeline", help="face, image ...")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", required=True, help="what the images are, for the record")
     arguments = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
     django.setup()
 
+    from catalog.models import EmbeddingModel
     from catalog.vision import registry
+    from search.engines.registry import configured_index
+    from search.evaluation.folders import read_folder
+    from search.evaluation.labelled import check_measurable
+    from search.evaluation.thresholds import NEAR_RATE, SAME_RATE, choose
 
-    embedder = registry.pipeline(arguments.pipeline).embedders[0]
-    metric = _metric(arguments.pipeline)
-    vectors, labels = _vectors(arguments.folder, arguments.pipeline, embedder)
-    same, different = _pair_distances(vectors, labels, metric)
-    distances = {
-        "same": round(float(np.quantile(different, FALSE_MATCH_SAME)), 4),
-        "near": round(float(np.quantile(different, FALSE_MATCH_NEAR)), 4),
-    }
+    about = registry.describe(registry.pipeline(arguments.pipeline).embedders[0])
+    model = EmbeddingModel(pipeline=about.pipeline, embedder=about.name, dimension=about.dimension)  # never saved
+    metric = configured_index(about.pipeline).metric
+    with tqdm(unit="image") as bar:
+
+        def on_file(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        reading = read_folder(arguments.folder, model, as_queries=False, on_file=on_file)
+    check_measurable(reading)
+    choice = choose(reading.labelled, metric)
+    same, near = choice.at(SAME_RATE), choice.at(NEAR_RATE)
+    if same is None or near is None:
+        parser.error("There are too few pairs of two labels to choose thresholds by: 100 at least.")
     evaluation = {
-        "fingerprint": registry.fingerprint(embedder),
-        "metric": metric,
-        **distances,
-        "data": f"{arguments.data}: {len(labels)} images of {len(set(labels))} labels",
-        "n_pairs": len(same) + len(different),
+        "fingerprint": about.fingerprint,
+        "metric": metric.value,
+        "same": round(same, 4),
+        "near": round(near, 4),
+        "data": f"{arguments.data}: {choice.images} images of {choice.labels} labels",
+        "n_pairs": choice.pairs,
         "date": datetime.now(UTC).date().isoformat(),
-        "method": f"false match rates {FALSE_MATCH_SAME} and {FALSE_MATCH_NEAR} over all pairs (benchmarks/thresholds)",
+        "method": f"false match rates {SAME_RATE} and {NEAR_RATE} over all pairs of two labels (benchmarks/thresholds)",
     }
-    path = registry.EVALUATIONS_DIR / f"{embedder}.json"
+    path = registry.EVALUATIONS_DIR / f"{about.name}.json"
     path.write_text(json.dumps(evaluation, indent=2) + "\n")
     print(json.dumps(evaluation, indent=2))
-    for name, limit in distances.items():
-        share = float(np.mean(same <= limit))
-        print(f"{share:.3f} of {len(same)} pairs of one label are within {name}; {len(different)} pairs of two")
-
-
-def _metric(pipeline: str) -> str:
-    from django.conf import settings
-
-    return str(settings.VISEARCH_INDEXES[pipeline]["METRIC"])
-
-
-def _vectors(folder: Path, pipeline: str, embedder: str) -> tuple[NDArray[np.float32], list[str]]:
-    from catalog.folders import files_in
-    from catalog.vision import registry
-    from catalog.vision.decode import read_image
-    from catalog.vision.extract import extract
-
-    vectors, labels = [], []
-    for path in tqdm(files_in(folder), unit="image"):
-        with path.open("rb") as file:
-            regions = extract(read_image(file, path.name, registry.limits()), [pipeline]).regions
-        if len(regions) == 1:
-            vectors.append(regions[0].vectors[embedder])
-            labels.append(path.parent.name)
-    return np.stack(vectors), labels
-
-
-def _pair_distances(
-    vectors: NDArray[np.float32], labels: list[str], metric: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances of all pairs of one label, and of all pairs of two."""
-    from search.engines.types import Metric
-    from search.engines.vectors import exact_distances
-
-    names = np.array(labels)
-    same, different = [], []
-    for row in range(len(vectors) - 1):
-        distances = exact_distances(vectors[row + 1 :], vectors[row], Metric(metric))
-        alike = names[row + 1 :] == names[row]
-        same.append(distances[alike])
-        different.append(distances[~alike])
-    return np.concatenate(same), np.concatenate(different)
+    for each in choice.thresholds:
+        if each.distance is not None:
+            interval = "none" if each.low is None else f"{each.low:.4f} to {each.high:.4f}"
+            print(f"{each.rate:g}: {each.distance:.4f}, 95 % interval {interval}")
 
 
 if __name__ == "__main__":

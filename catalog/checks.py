@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 
+from catalog.embedding_models import change_of, serving_models
 from catalog.vision import registry
+from catalog.vision.errors import ModelUnavailable
 
 
 @register
@@ -15,9 +19,17 @@ def vision_settings(**_: Any) -> list[CheckMessage]:
     """catalog.E001: VISEARCH_DETECTORS, VISEARCH_EMBEDDERS or VISEARCH_PIPELINES cannot work as they stand."""
     try:
         registry.descriptions()
+        registry.check_pins()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="See docs/operating.md, Settings.", id="catalog.E001")]
     return []
+
+
+@register
+def onnx_providers(**_: Any) -> list[CheckMessage]:
+    """catalog.E002: VISEARCH_ONNX_PROVIDERS names what there is not, or what is not installed here."""
+    problem = registry.providers_problem()
+    return [Error(problem, hint="See docs/models.md, What networks run on.", id="catalog.E002")] if problem else []
 
 
 @register
@@ -27,4 +39,27 @@ def model_files(**_: Any) -> list[CheckMessage]:
         problems = registry.model_problems().values()
     except ImproperlyConfigured:
         return []  # catalog.E001 says it
-    return [Warning(problem, hint="Run `manage.py models build`.", id="catalog.W001") for problem in problems]
+    return [Warning(problem, hint="`manage.py models` lists them all.", id="catalog.W001") for problem in problems]
+
+
+@register(Tags.database)
+def serving_models_run(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """catalog.W003: what serves a pipeline is not what settings, code and weights make of it now: it computes nothing.
+
+    Asks the database, so it runs where Django's checks of databases do: `check --database default`, `migrate`.
+    """
+    if not databases:
+        return []
+    try:
+        changes = [change_of(model) for model in serving_models() if model.pipeline in registry.pipelines()]
+    except (DatabaseError, ImproperlyConfigured, ModelUnavailable):
+        return []  # no tables yet; catalog.E001 or catalog.W002 says it
+    hint = "See docs/models.md, Another version of a model."
+    return [Warning(change, hint=hint, id="catalog.W003") for change in changes if change]
+
+
+@register
+def taught_heads(**_: Any) -> list[CheckMessage]:
+    """catalog.W002: the head of a taught model is missing or altered; where it serves its pipeline waits."""
+    problems = registry.taught_problems().values()
+    return [Warning(problem, hint="See docs/teaching.md.", id="catalog.W002") for problem in problems]

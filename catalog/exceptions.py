@@ -32,10 +32,24 @@ class ModelChanged(ModelUnavailable):
     """Settings, code or weights have changed since the model began to serve. Its words may be shown to anybody."""
 
 
+class ModelSwitched(CatalogError):
+    """Another model began to serve while vectors of the one before were on their way. Doing it again helps."""
+
+    code = "model-switched"
+
+
+class CannotServe(CatalogError):
+    """This embedding model may not serve, or not yet; the words say why and what to do."""
+
+    code = "cannot-serve"
+
+
 __all__ = [
+    "CannotServe",
     "CatalogError",
     "ImageRefused",
     "ModelChanged",
+    "ModelSwitched",
     "ModelUnavailable",
     "NoServingModel",
     "StorageUnavailable",

@@ -290,6 +290,9 @@ class EmbeddingModel(models.Model):
 
     One model serves per pipeline. ``same_distance`` and ``near_distance`` come from a measured evaluation, kept whole
     in ``evaluation``; both are null where nothing was measured.
+
+    A taught model (catalog.vision.heads) is derived from another one, whose stored vectors it moves. It was compared
+    with it (``teaching``, search.teaching), and serves only if it passed.
     """
 
     class State(models.TextChoices):
@@ -299,7 +302,7 @@ class EmbeddingModel(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     pipeline = models.CharField(max_length=50)
-    embedder = models.CharField(max_length=100, help_text="A key of VISEARCH_EMBEDDERS.")
+    embedder = models.CharField(max_length=100, help_text="A key of VISEARCH_EMBEDDERS, or of a taught head.")
     fingerprint = models.CharField(max_length=64, help_text="sha256 of source weights, code version and options.")
     dimension = models.PositiveIntegerField()
     licence = models.CharField(max_length=200)
@@ -308,6 +311,10 @@ class EmbeddingModel(models.Model):
     same_distance = models.FloatField(null=True, blank=True)
     near_distance = models.FloatField(null=True, blank=True)
     evaluation = models.JSONField(default=dict, blank=True)
+    derived_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="derived")
+    passed_gate = models.BooleanField(null=True, blank=True, help_text="Of a taught model: it may serve.")
+    teaching = models.JSONField(default=dict, blank=True, help_text="What it was taught on, and how it compared.")
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="When it last ceased to serve.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -318,6 +325,16 @@ class EmbeddingModel(models.Model):
             # What the composite foreign key of Embedding points at (migration 0002).
             models.UniqueConstraint(fields=["id", "dimension"], name="model_and_dimension"),
             models.CheckConstraint(condition=Q(dimension__gt=0), name="model_has_a_dimension"),
+            models.CheckConstraint(condition=~Q(derived_from=F("id")), name="no_model_is_derived_from_itself"),
+            models.CheckConstraint(
+                condition=Q(derived_from__isnull=True, passed_gate__isnull=True)
+                | Q(derived_from__isnull=False, passed_gate__isnull=False),
+                name="a_taught_model_was_compared",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="serving") | Q(passed_gate__isnull=True) | Q(passed_gate=True),
+                name="only_what_passed_may_serve",
+            ),
             models.CheckConstraint(
                 # IS NOT NULL said aloud: a check that compares with NULL holds.
                 condition=Q(same_distance__isnull=True, near_distance__isnull=True)

@@ -22,12 +22,14 @@ from django.conf import settings
 from catalog import claims, storage
 from catalog.database import AWAY, retry_while_away
 from catalog.embedding_models import runnable_models
-from catalog.exceptions import ImageRefused, ModelChanged, ModelUnavailable, NoServingModel
+from catalog.exceptions import ImageRefused, ModelChanged, ModelSwitched, ModelUnavailable, NoServingModel
+from catalog.lineage import embedders_of
 from catalog.models import EmbeddingModel, Image, Region
 from catalog.regions import detection_of, drawn_regions
 from catalog.storing import Outcome, store
 from catalog.vision import registry
 from catalog.vision.decode import read_image
+from catalog.vision.errors import ModelFailed
 from catalog.vision.extract import embed_regions, extract_many
 from catalog.vision.types import DecodedImage, ExtractedRegion
 
@@ -44,8 +46,7 @@ def process_batch(first: UUID | None = None) -> int:
         try:
             _process(token, group, retry_while_away(partial(runnable_models, pipelines)))
         except (ModelUnavailable, NoServingModel) as error:
-            logger.error("%d images are given back: %s", len(group), error)
-            claims.release(token, [image.pk for image in group], f"Waiting: {_in_public(error)}")
+            _give_back(token, group, error)
     return len(images)
 
 
@@ -60,17 +61,33 @@ def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
     """All at once; where that breaks, one by one, so that only the image at fault fails."""
     try:
         outcomes = _extract(token, images, models)
-    except (ModelUnavailable, *AWAY):
+    except AWAY:
         raise
     except Exception as error:
+        if isinstance(error, ModelUnavailable) and not isinstance(error, ModelFailed):
+            raise
         if len(images) > 1:
             for image in images:
                 _process(token, [image], models)
-            return
-        logger.exception("image %s could not be processed", images[0].pk)
-        _fail_unexpectedly(token, images[0].pk, error)
+        else:
+            _give_up(token, images[0], error)
         return
     _finish(token, outcomes, models)
+
+
+def _give_up(token: str, image: Image, error: Exception) -> None:
+    if isinstance(error, ModelFailed):
+        _give_back(token, [image], error)
+    elif isinstance(error, ImageRefused):  # by an embedder: what does not decode is marked already
+        claims.fail(token, image.pk, str(error))
+    else:
+        logger.error("image %s could not be processed", image.pk, exc_info=error)
+        _fail_unexpectedly(token, image.pk, error)
+
+
+def _give_back(token: str, images: Sequence[Image], error: ModelUnavailable | NoServingModel) -> None:
+    logger.error("%d images are given back: %s", len(images), error)
+    claims.release(token, [image.pk for image in images], f"Waiting: {_in_public(error)}")
 
 
 def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel]) -> list[Outcome]:
@@ -93,7 +110,7 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
                 seen.append((image, _render(pixels), _embed_drawn(pixels, drawn[image.pk], models)))
                 yield pixels, pipelines
 
-    extractions = extract_many(decoded(), {model.pipeline: [model.embedder] for model in models})
+    extractions = extract_many(decoded(), embedders_of(models))
     return [Outcome(*one, extraction.regions) for one, extraction in zip(seen, extractions, strict=True)]
 
 
@@ -129,7 +146,7 @@ def _embed_drawn(
         regions = [region for region in drawn if region.pipeline == model.pipeline]
         if regions:
             detections = [detection_of(region) for region in regions]
-            extracted = embed_regions(decoded, model.pipeline, detections, {model.pipeline: [model.embedder]})
+            extracted = embed_regions(decoded, model.pipeline, detections, embedders_of([model]))
             pairs += zip(regions, extracted, strict=True)
     return pairs
 
@@ -140,6 +157,8 @@ def _finish(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingM
     try:
         retry_while_away(partial(claims.renew, token))
         store(token, outcomes, models)
+    except ModelSwitched as error:
+        claims.release(token, keys, f"Waiting: {error}")
     except OSError as error:
         claims.release(
             token, keys, f"Waiting: renditions cannot be written ({error.strerror or type(error).__name__})."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from catalog.models import EmbeddingModel, Image, IntakeLine, Region
+from catalog.models import Embedding, EmbeddingModel, Image, IntakeLine, Region
 from catalog.naming import person_named, rejected_people
 from catalog.vision.types import Box, Detection, ExtractedRegion
 
@@ -39,13 +40,18 @@ def drawn_regions(images: Sequence[Image], models: Sequence[EmbeddingModel]) -> 
 
 
 def update_regions(
-    found: Mapping[UUID, Sequence[ExtractedRegion]], pipeline: str, detector: str
+    found: Mapping[UUID, Sequence[ExtractedRegion]],
+    pipeline: str,
+    detector: str,
+    models: Sequence[EmbeddingModel],
 ) -> list[tuple[Region, ExtractedRegion]]:
     """Match what was found in each image with its stored regions of this pipeline, and store the outcome.
 
     Must run in a transaction. Each found region takes the best free stored one with IoU >= 0.5, whose box, score and
     landmarks it updates (a box that a person drew stays as drawn, and is not returned: its vector belongs to the drawn
     box). The rest are made. Stored ones that were not found again go, unless somebody named, dismissed or drew them.
+    Of a region whose box or landmarks changed the embeddings of all but ``models`` go, since they are of another crop;
+    whoever calls stores those of ``models``.
     """
     stored: dict[UUID, dict[UUID, Region]] = {image: {} for image in found}
     for region in Region.objects.filter(image__in=found, pipeline=pipeline):
@@ -53,8 +59,8 @@ def update_regions(
     pairs = []
     for image, extracted in found.items():
         pairs += _match(image, pipeline, extracted, stored[image])
-    for region, each in pairs:
-        _take_over(region, detector, each.detection)
+    moved = [region.pk for region, each in pairs if _take_over(region, detector, each.detection)]
+    Embedding.objects.filter(region__in=moved).exclude(model__in=models).delete()
     _save([region for region, _ in pairs])
     gone = [region.pk for free in stored.values() for region in free.values() if not is_kept(region)]
     if gone:
@@ -81,11 +87,18 @@ def _best_match(box: Box, candidates: Iterable[Region]) -> Region | None:
     return best if best is not None and box_of(best).iou(box) >= SAME_REGION_IOU else None
 
 
-def _take_over(region: Region, detector: str, detection: Detection) -> None:
+def _take_over(region: Region, detector: str, detection: Detection) -> bool:
+    """True where a stored region now has another box or other landmarks, that is another crop."""
+    was = None if region._state.adding else _place(region)
     box = detection.box
     region.x, region.y, region.width, region.height = box.x, box.y, box.width, box.height
     region.score, region.detector = detection.score, detector
     region.landmarks = [list(point) for point in detection.landmarks] if detection.landmarks else None
+    return was is not None and was != _place(region)
+
+
+def _place(region: Region) -> tuple[Box, Any]:
+    return box_of(region), region.landmarks
 
 
 def _save(regions: Sequence[Region]) -> None:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from catalog import claims, storage
 from catalog.database import retry_while_away
+from catalog.exceptions import ModelSwitched
+from catalog.lineage import lineage
 from catalog.models import Embedding, EmbeddingModel, Image, Region
 from catalog.regions import name_only_faces, update_regions
 from catalog.vision import registry
@@ -41,7 +43,8 @@ class Outcome:
 def store(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingModel]) -> None:
     """Keep all of it, or none of the rows. Waits for a database that is away.
 
-    Raises OSError where a rendition cannot be written.
+    ``models`` serve; vectors of those that they are derived from are kept, too. Raises OSError where a rendition cannot
+    be written, ModelSwitched where one of the models no longer serves.
     """
     if outcomes:
         retry_while_away(partial(_write_renditions, token, outcomes))
@@ -57,8 +60,11 @@ def _write_renditions(token: str, outcomes: Sequence[Outcome]) -> None:
 @transaction.atomic
 def _store_rows(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingModel]) -> None:
     """The models' rows are locked first, so that embedding ids commit in order (catalog.models.Embedding)."""
-    keys = [model.pk for model in models]
-    list(EmbeddingModel.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))
+    keys = [row.pk for model in models for row in lineage(model)]
+    rows = EmbeddingModel.objects.select_for_update().filter(pk__in=keys).order_by("pk")
+    states = dict(rows.values_list("pk", "state"))
+    if any(states[model.pk] != EmbeddingModel.State.SERVING for model in models):
+        raise ModelSwitched("Another embedding model serves since these images were looked at.")
     ours = _ours(token, outcomes)
     for model in models:
         _store_pipeline(ours, model)
@@ -80,11 +86,13 @@ def _store_pipeline(outcomes: Sequence[Outcome], model: EmbeddingModel) -> None:
     found = {
         outcome.image.pk: [each for each in outcome.found if each.pipeline == model.pipeline] for outcome in outcomes
     }
-    pairs = update_regions(found, model.pipeline, f"{name} {registry.detector_fingerprint(name)[:12]}")
+    detector = f"{name} {registry.detector_fingerprint(name)[:12]}"
+    pairs = update_regions(found, model.pipeline, detector, lineage(model))
     pairs += _still_drawn(
         [pair for outcome in outcomes for pair in outcome.drawn if pair[0].pipeline == model.pipeline]
     )
-    _store_embeddings(model, [(region.pk, each.vectors[model.embedder]) for region, each in pairs])
+    for row in lineage(model):  # in this order, which catalog.filling relies on
+        _store_embeddings(row, [(region.pk, each.vectors[row.embedder]) for region, each in pairs])
 
 
 def _still_drawn(pairs: Sequence[tuple[Region, ExtractedRegion]]) -> list[tuple[Region, ExtractedRegion]]:
@@ -98,7 +106,7 @@ def _still_drawn(pairs: Sequence[tuple[Region, ExtractedRegion]]) -> list[tuple[
 
 def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDArray[np.float32]]]) -> None:
     """Keep the same vector as it is; replace another by a new row with a new id (embeddings are immutable)."""
-    data = {region: _as_bytes(vector) for region, vector in vectors}
+    data = {region: vector_bytes(vector) for region, vector in vectors}
     stored = Embedding.objects.filter(model=model, region__in=data)
     same = {row.region_id for row in stored if bytes(row.vector) == data[row.region_id]}
     stored.exclude(region__in=same).delete()
@@ -109,7 +117,7 @@ def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDA
     )
 
 
-def _as_bytes(vector: NDArray[np.float32]) -> bytes:
+def vector_bytes(vector: NDArray[np.float32]) -> bytes:
     """Raises ValueError for what no index could hold."""
     norm = float(np.linalg.norm(vector.astype(np.float64)))
     if not norm >= LEAST_NORM:  # also NaN

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.conf import settings
 
-from catalog import claims, deletion, lanes, recovery
+from catalog import claims, deletion, lanes, recovery, workers
 
 MAX_NUDGES = 8  # a sweep wakes so many processes at most; each drains the queue by itself
 DRAIN_SECONDS = 30.0  # a task works on for so long, then lets the other queue have its turn
@@ -28,3 +28,4 @@ def sweep() -> None:
     batches = -(-claims.waiting_count() // settings.VISEARCH_BATCH)
     for _ in range(min(batches, MAX_NUDGES)):
         process_images.delay()
+    workers.report()  # last: nothing waits for it

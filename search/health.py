@@ -9,9 +9,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from catalog.embedding_models import serving_models
+from catalog.embedding_models import change_of, serving_models
+from catalog.exceptions import ModelUnavailable
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
+from search import progress
 from search.engines.errors import IndexDamaged, IndexNotBuilt
 from search.engines.generations import Generations
 from search.engines.registry import index_for
@@ -85,7 +87,16 @@ def _running(model: EmbeddingModel) -> BuildProgress | None:
 
 
 def _trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
-    """What the pointer on disk says against the record. Paths are for the log."""
+    """Whether the model runs, then what the pointer on disk says against the record. Paths are for the log."""
+    try:
+        change = change_of(model)
+    except ModelUnavailable as error:
+        logger.error("search health: %s", error)
+        change = f"{model.embedder} cannot be used. `manage.py models` says why."
+    return change or _index_trouble(model, generation)
+
+
+def _index_trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
     try:
         _, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
         published = Generations(spec.root).published().name
@@ -103,9 +114,8 @@ def _trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
 
 def as_json(state: PipelineHealth) -> dict[str, Any]:
     """What the page needs to follow a build."""
-    running = state.running
     return {
         "pipeline": state.pipeline,
-        "running": {"step": running.step, "done": running.done, "total": running.total} if running else None,
+        "running": progress.as_json(state.running),
         "last": str(state.builds[0].pk) if state.builds else "",
     }

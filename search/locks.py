@@ -23,23 +23,30 @@ def builder_lock(model: EmbeddingModel) -> Iterator[None]:
     the default connection (transactions, reconnects) leaves it alone. Should this connection break during a long
     build, a second builder can start; then only the newer one can publish (search.engines.generations).
     """
-    connection = connections.create_connection(DEFAULT_DB_ALIAS)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_key(model)])
-            row = cursor.fetchone()
-        if row is None or not row[0]:
+    with held(_subject(model)) as is_ours:
+        if not is_ours:
             raise RebuildRunning(
                 f"The index of {model} ({model.pipeline}) is being built by another process. Wait for it."
             )
         yield
+
+
+@contextmanager
+def held(subject: str) -> Iterator[bool]:
+    """Hold the advisory lock of what this names, in a connection of its own; False where somebody else does."""
+    connection = connections.create_connection(DEFAULT_DB_ALIAS)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_key(subject)])
+            row = cursor.fetchone()
+        yield bool(row and row[0])
     finally:
         connection.close()
 
 
 def is_building(model: EmbeddingModel) -> bool:
     """Whether anybody, on whatever machine, holds that lock now. Takes nothing."""
-    held = """
+    is_held = """
         SELECT EXISTS (
             SELECT FROM pg_locks
             WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -48,12 +55,16 @@ def is_building(model: EmbeddingModel) -> bool:
         )
     """
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(held, [_key(model)])
+        cursor.execute(is_held, [_key(_subject(model))])
         row = cursor.fetchone()
     return bool(row and row[0])
 
 
-def _key(model: EmbeddingModel) -> int:
+def _subject(model: EmbeddingModel) -> str:
+    return f"visearch index {model.pk}"
+
+
+def _key(subject: str) -> int:
     """An int64, as pg_try_advisory_lock takes it, that no other use of advisory locks is likely to share."""
-    digest = hashlib.sha256(f"visearch index {model.pk}".encode()).digest()
+    digest = hashlib.sha256(subject.encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

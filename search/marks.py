@@ -15,7 +15,7 @@ from catalog.models import Image, Region
 from catalog.regions import FACE, box_of
 from catalog.vision.types import Box
 from search.addresses import Filters, Place
-from search.querying import IMAGE, Query
+from search.querying import DIGIT, IMAGE, Query, is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def query_frame(query: Query, searched: int | None, place: Place | None) -> Fram
             short=short,
             href=None if place is None else place.href(replace(place.filters.scope, region=number)),
             selected=number == searched,
-            is_whole=each.region.pipeline == IMAGE,
+            is_whole=is_whole(each.region.pipeline),
             box=svg_box(each.region.box),
         )
         marks.append(mark)
@@ -86,7 +86,7 @@ def stored_frame(image: Image, regions: Sequence[Region], chosen: Region | None,
             short=short,
             href=Place(reverse("search-region", args=[region.pk]), filters.scope).href(),
             selected=region == chosen,
-            is_whole=region.pipeline == IMAGE,
+            is_whole=is_whole(region.pipeline),
             box=svg_box(box_of(region)),
             person=region.person.name if region.person else "",
         )
@@ -103,15 +103,18 @@ def _svg(value: float) -> str:
 
 
 class _Names:
-    """Face 1, Face 2, Whole image: counted within each pipeline."""
+    """Face 1, Face 2, Whole image, Digit: counted within each pipeline that finds several."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def next(self, pipeline: str) -> tuple[str, str]:
-        if pipeline == IMAGE:
-            return _("Whole image"), ""
+        if is_whole(pipeline):
+            return self._wholes().get(pipeline, pipeline), ""
         number = self._counts[pipeline] = self._counts.get(pipeline, 0) + 1
         if pipeline == FACE:
             return _("Face %(number)s") % {"number": number}, str(number)
         return f"{pipeline} {number}", str(number)
+
+    def _wholes(self) -> dict[str, str]:
+        return {IMAGE: _("Whole image"), DIGIT: _("Digit")}

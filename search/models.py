@@ -1,12 +1,16 @@
-"""The record of every index that was built. What serves is decided by the pointer on disk, see search.engines."""
+"""Records: every index that was built, and every evaluation.
+
+What serves is decided by the pointer on disk, see search.engines.
+"""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from uuid_utils.compat import uuid7
 
-from catalog.models import EmbeddingModel
+from catalog.models import Collection, EmbeddingModel
 
 
 class IndexGeneration(models.Model):
@@ -61,3 +65,46 @@ class IndexGeneration(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.embedding_model_id}"
+
+
+class EvaluationRun(models.Model):
+    """One evaluation of one embedding model on labelled images: what was measured, on what, when, by whom.
+
+    ``figures`` is what search.evaluation.report.as_json gives, ``drawings`` are figures of it as SVG by name. Both are
+    empty where it failed. ``collection`` is None where a folder was evaluated; a deleted collection takes its runs,
+    which name images and people of it, along.
+    """
+
+    class Status(models.TextChoices):
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    embedding_model = models.ForeignKey(EmbeddingModel, on_delete=models.CASCADE, related_name="evaluation_runs")
+    generation = models.ForeignKey(
+        IndexGeneration, null=True, blank=True, on_delete=models.SET_NULL, related_name="evaluation_runs"
+    )
+    collection = models.ForeignKey(
+        Collection, null=True, blank=True, on_delete=models.CASCADE, related_name="evaluation_runs"
+    )
+    what = models.CharField(max_length=500, help_text="What was evaluated, in words.")
+    status = models.CharField(max_length=10, choices=Status, default=Status.DONE)
+    reason = models.TextField(blank=True, help_text="Why it failed.")
+    figures = models.JSONField(default=dict, blank=True)
+    drawings = models.JSONField(default=dict, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "evaluation"
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status="failed") | ~Q(reason=""), name="a_failed_evaluation_has_a_reason"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.created_at:%Y-%m-%d %H:%M}"

@@ -1,9 +1,13 @@
-"""How far a build is, for whoever watches: kept in the cache, beside the record in the database that decides."""
+"""How far a build or an evaluation is, for whoever watches: in the cache, beside the record that decides."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from threading import Event, Thread
+from typing import Any
 
 from django.core.cache import cache
 
@@ -12,8 +16,12 @@ from catalog.models import EmbeddingModel
 KEPT_SECONDS = 3600  # a build that says nothing for so long is none
 REQUEST_SECONDS = 900  # how long a request is shown that no worker takes up
 STEP_SECONDS = 0.5  # between two writes
+TOUCH_SECONDS = REQUEST_SECONDS / 3
 
 REQUESTED = "waiting for a worker"
+
+
+Subject = EmbeddingModel | str  # the build of a model's index, or whatever this names
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +33,46 @@ class BuildProgress:
     total: int = 0
 
 
-def reported(model: EmbeddingModel) -> BuildProgress | None:
+def reported(about: Subject) -> BuildProgress | None:
     """None where nothing is asked for or built, or the cache is away."""
-    found = cache.get(_key(model))
+    found = cache.get(_key(about))
     return BuildProgress(**found) if found else None
 
 
-def report(model: EmbeddingModel, progress: BuildProgress, seconds: int = KEPT_SECONDS) -> None:
-    cache.set(_key(model), asdict(progress), seconds)
+def as_json(said: BuildProgress | None) -> dict[str, Any] | None:
+    """For the scripts that follow it."""
+    return asdict(said) if said else None
 
 
-def forget(model: EmbeddingModel) -> None:
-    cache.delete(_key(model))
+def report(about: Subject, progress: BuildProgress, seconds: int = KEPT_SECONDS) -> None:
+    cache.set(_key(about), asdict(progress), seconds)
+
+
+def claim(about: Subject, progress: BuildProgress, seconds: int = REQUEST_SECONDS) -> bool:
+    """Report it unless something is reported already; whether it may go on. A cache that is away holds nobody up."""
+    return bool(cache.add(_key(about), asdict(progress), seconds)) or reported(about) is None
+
+
+@contextmanager
+def kept_alive(about: Subject) -> Iterator[None]:
+    """What is reported stays so while this lasts, also where a step takes longer than REQUEST_SECONDS."""
+    over = Event()
+
+    def touch() -> None:
+        while not over.wait(TOUCH_SECONDS):
+            cache.touch(_key(about), REQUEST_SECONDS)
+
+    thread = Thread(target=touch, name="evaluation-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def forget(about: Subject) -> None:
+    cache.delete(_key(about))
 
 
 class Reporter:
@@ -54,5 +90,5 @@ class Reporter:
             self._step, self._last = step, now
 
 
-def _key(model: EmbeddingModel) -> str:
-    return f"build-{model.pk}"
+def _key(about: Subject) -> str:
+    return about if isinstance(about, str) else f"build-{about.pk}"

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,6 +30,7 @@ from catalog.vision.types import Box, DecodedImage, ExtractedRegion
 from search import serving
 from search.engines.types import Hits, Scope
 from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, QueryOutdated, UnknownPipeline
+from search.measured import measured
 from search.ranking import best_per_key, similarity, within
 from search.scopes import scope_of
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IMAGE = "image"
+IMAGE, DIGIT = "image", "digit"
 MAX_K = 100
 FIRST_ASK = 2  # hits asked for per image wanted: images with several faces, hits that drop out
 ASK_MORE = 4  # and times more each time that was not enough
@@ -50,7 +51,7 @@ class SearchOptions:
     """What a viewer may choose. ``k`` counts images, 1 to MAX_K."""
 
     viewer: Viewer
-    pipeline: str | None = None  # None: faces when allowed and found, else the whole image
+    pipeline: str | None = None  # None: faces when allowed and found, else the first other that runs where is searched
     k: int = 20
     face: int | None = None  # index into the query's regions; None: the best
     collections: tuple[Collection, ...] | None = None  # None: all that this viewer may search
@@ -173,6 +174,11 @@ def best_vector(query: Query, options: SearchOptions) -> int | None:
     return _first_searchable([each.region.pipeline for each in query.vectors], options)
 
 
+def waits_for_a_model(query: Query, options: SearchOptions) -> bool:
+    """Whether there is something to search with under these options as soon as a model that is missing serves."""
+    return any(_searchable(pipeline, options).exists() for pipeline in query.unavailable)
+
+
 def search_by_query(query: Query, number: int, options: SearchOptions) -> Answer:
     """Search with the vector of this index.
 
@@ -250,6 +256,12 @@ def search_by_stored_image(image: Image, options: SearchOptions) -> Answer:
     return replace(answer, regions=tuple(_query_region(region) for region in regions), searched=chosen)
 
 
+def is_whole(pipeline: str) -> bool:
+    """Whether this pipeline compares images as wholes; its box need not be shown. False for one that is gone."""
+    known = registry.pipelines()
+    return pipeline in known and known[pipeline].is_whole
+
+
 def _prominence(region: Region) -> float:
     """Detectors put first what is large and certain (catalog.vision.detectors.mtcnn); so do we with stored regions."""
     detection = detection_of(region)
@@ -271,15 +283,30 @@ def _query_region(region: Region) -> QueryRegion:
     return QueryRegion(region.pipeline, box_of(region), detection_of(region).score)
 
 
-def _pipelines_to_try(options: SearchOptions) -> tuple[str, ...]:
-    """What was asked for, else faces (where allowed) and then the whole image."""
-    if options.pipeline is not None:
-        known = list(registry.pipelines())
-        if options.pipeline not in known:
-            raise UnknownPipeline(f"There is no pipeline {options.pipeline!r}. Take one of: {', '.join(known)}.")
-        _check_allowed(options.pipeline, options)
-        return (options.pipeline,)
-    return (FACE, IMAGE) if _searchable(FACE, options).exists() else (IMAGE,)
+def _pipelines_to_try(options: SearchOptions) -> Iterable[str]:
+    """What was asked for, else faces and then the others as in the settings, where they may be searched.
+
+    Only the first of them that finds something in the query is searched with. The last one sees the whole image, so
+    that there always is one.
+    """
+    if options.pipeline is None:
+        return _searchable_pipelines(options)
+    known = list(registry.pipelines())
+    if options.pipeline not in known:
+        raise UnknownPipeline(f"There is no pipeline {options.pipeline!r}. Take one of: {', '.join(known)}.")
+    _check_allowed(options.pipeline, options)
+    return (options.pipeline,)
+
+
+def _searchable_pipelines(options: SearchOptions) -> Iterator[str]:
+    """Asks the database for one after the other: mostly the first one will do."""
+    sees_all = False
+    for name in sorted(registry.pipelines(), key=lambda name: name != FACE):
+        if _searchable(name, options).exists():
+            sees_all |= is_whole(name)
+            yield name
+    if not sees_all:
+        yield IMAGE
 
 
 def _check_allowed(pipeline: str, options: SearchOptions) -> None:
@@ -352,7 +379,7 @@ class _Ask:
 
     @property
     def limit(self) -> float | None:
-        return None if self.options.beyond_near else self.model.near_distance
+        return None if self.options.beyond_near else measured(self.model)[1]
 
 
 def _with_results(
@@ -389,6 +416,5 @@ def _hydrate(hits: Hits, ask: _Ask) -> list[Match]:
     images = {hit: region.image_id for hit, region in regions.items()}
     best = best_per_key(zip(ids, hits.distances.tolist(), strict=True), regions, images, ask.options.k)
     return [
-        Match(region.image, region, distance, similarity(distance, ask.model.same_distance, ask.model.near_distance))
-        for region, distance in best
+        Match(region.image, region, distance, similarity(distance, *measured(ask.model))) for region, distance in best
     ]

@@ -51,6 +51,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
+    pipeline: str
     snapshot: Snapshot
     look_again_at: float  # monotonic seconds; matters only where there is no reader that could say it is stale
 
@@ -62,7 +63,7 @@ class _Held:
 
 
 class _Serving:
-    """The snapshots of this process, one per model.
+    """The snapshots of this process, one per model: of a pipeline's, the one asked for last.
 
     One thread replaces a stale snapshot; the others go on with the old one. Only the very first is waited for.
     """
@@ -75,20 +76,30 @@ class _Serving:
         engine, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
         held = self._held.get(model.pk)
         if held is None or held.is_stale(spec):
-            held = self._replace(model, engine, spec, wait=held is None)
+            held = self._replace(model, engine, spec, held)
         held.snapshot.delta.refresh()
         return held.snapshot
 
-    def _replace(self, model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec, wait: bool) -> _Held:
+    def _replace(self, model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec, stale: _Held | None) -> _Held:
         lock = self._opening[model.pk]
-        if lock.acquire(blocking=wait):
-            try:
-                held = self._held.get(model.pk)
-                if held is None or held.is_stale(spec):  # nobody did it while we waited
-                    self._held[model.pk] = _open(engine, spec, model, held)
-            finally:
-                lock.release()
-        return self._held[model.pk]
+        if not lock.acquire(blocking=stale is None):
+            assert stale is not None
+            return stale
+        try:
+            held = self._held.get(model.pk)
+            if held is None or held.is_stale(spec):  # nobody did it while we waited
+                held = self._held[model.pk] = _open(engine, spec, model, held)
+            if stale is None:
+                self._drop_others(model)
+            return held
+        finally:
+            lock.release()
+
+    def _drop_others(self, model: EmbeddingModel) -> None:
+        """Another model serves the pipeline now: an index is large. Queries under way hold what they began with."""
+        for key, held in list(self._held.items()):
+            if key != model.pk and held.pipeline == model.pipeline:
+                self._held.pop(key, None)
 
     def forget(self) -> None:
         self._held.clear()
@@ -107,7 +118,7 @@ def _open(engine: IndexEngine, spec: IndexSpec, model: EmbeddingModel, held: _He
         snapshot = held.snapshot  # still no generation: its delta is everything already
     else:
         snapshot = Snapshot(spec, reader, Delta(model, after_id=reader.highest_id if reader else 0))
-    return _Held(snapshot, time.monotonic() + pause)
+    return _Held(model.pipeline, snapshot, time.monotonic() + pause)
 
 
 _serving = _Serving()

@@ -14,7 +14,8 @@ from catalog.models import EmbeddingModel, Image
 from catalog.regions import FACE, box_of
 from search.addresses import Filters, Place
 from search.marks import SvgBox, svg_box
-from search.querying import IMAGE, MAX_K, Answer, Match
+from search.measured import measured
+from search.querying import DIGIT, IMAGE, MAX_K, Answer, Match, is_whole
 
 MORE_RESULTS = 20
 IDENTICAL = 1e-4  # distances below this are rounding
@@ -32,6 +33,12 @@ WORDS: dict[str, dict[str, Text]] = {
         "identical": gettext_lazy("the same photo"),
         "same": gettext_lazy("very similar"),
         "similar": gettext_lazy("similar"),
+        "far": gettext_lazy("not close"),
+    },
+    DIGIT: {
+        "identical": gettext_lazy("the same photo"),
+        "same": gettext_lazy("likely the same digit"),
+        "similar": gettext_lazy("looks alike"),
         "far": gettext_lazy("not close"),
     },
 }
@@ -77,7 +84,7 @@ def results_of(answer: Answer, place: Place | None, filters: Filters) -> Results
     cards = [_card(match, answer.model) for match in matches]
     near = [card for card in cards if card.band != "far"]
     more = len(answer.results) > k
-    can_look_beyond = not filters.near and len(matches) < k and answer.model.near_distance is not None
+    can_look_beyond = not filters.near and len(matches) < k and measured(answer.model)[1] is not None
     more_filters = replace(filters, k=min(k + MORE_RESULTS, MAX_K))
     return Results(
         cards=near,
@@ -103,10 +110,10 @@ def _why(answer: Answer) -> list[tuple[str, str]]:
     """What holds for all results of an answer."""
     model = answer.model
     lines = [(_("Model"), f"{answer.pipeline} · {model}")]
-    if model.same_distance is not None and model.near_distance is not None:
-        measured = _("same up to %(same)s, near up to %(near)s")
-        limits = {"same": _number(model.same_distance), "near": _number(model.near_distance)}
-        lines.append((_("Measured"), measured % limits))
+    same, near = measured(model)
+    if same is not None and near is not None:
+        limits = {"same": _number(same), "near": _number(near)}
+        lines.append((_("Measured"), _("same up to %(same)s, near up to %(near)s") % limits))
     else:
         lines.append((_("Measured"), _("never: distances say nothing in words")))
     exactly = _("compared one by one, without an index")
@@ -122,7 +129,7 @@ def _card(match: Match, model: EmbeddingModel) -> Card:
         name=name_of(image, person),
         word=WORDS.get(model.pipeline, WORDS[IMAGE])[band] if band else "",
         band=band,
-        box=None if match.region.pipeline == IMAGE else svg_box(box_of(match.region)),
+        box=None if is_whole(match.region.pipeline) else svg_box(box_of(match.region)),
         crop=_crop(match),
         person=person,
         distance=_number(match.distance),
@@ -141,13 +148,14 @@ def _crop(match: Match) -> str:
 
 def band_of(distance: float, model: EmbeddingModel) -> str:
     """identical, same, similar or far, by the model's measured distances; "" for one that nobody measured."""
-    if model.same_distance is None or model.near_distance is None:
+    same, near = measured(model)
+    if same is None or near is None:
         return ""
     if distance <= IDENTICAL:
         return "identical"
-    if distance <= model.same_distance:
+    if distance <= same:
         return "same"
-    return "similar" if distance <= model.near_distance else "far"
+    return "similar" if distance <= near else "far"
 
 
 def name_of(image: Image, person: str = "") -> str:

@@ -17,6 +17,7 @@ from catalog.selectors import regions_by_embedding_id, vector_of_region
 from search import serving
 from search.engines.types import Hits, Scope
 from search.exceptions import NothingToSearchWith
+from search.measured import measured
 from search.ranking import best_per_key, similarity, within
 from search.scopes import scope_of
 
@@ -76,7 +77,7 @@ def _nearest(ask: _Ask) -> list[Suggestion]:
     count = FIRST_ASK
     while True:
         hits = snapshot.search(ask.vector, count, ask.scope)
-        inside = within(hits, ask.model.near_distance)
+        inside = within(hits, measured(ask.model)[1])
         found = _people(inside, ask)
         exhausted = len(hits) < count or len(inside) < len(hits)
         if len(found) == ask.most or exhausted or count >= LAST_ASK:
@@ -103,7 +104,8 @@ def _counts(region: Region, ask: _Ask) -> bool:
 def _suggestion(region: Region, distance: float, model: EmbeddingModel) -> Suggestion:
     assert region.person is not None
     likeness = None
-    if model.same_distance is not None:
-        likeness = SAME if distance <= model.same_distance else NEAR
-    score = similarity(distance, model.same_distance, model.near_distance)
+    same, near = measured(model)
+    if same is not None:
+        likeness = SAME if distance <= same else NEAR
+    score = similarity(distance, same, near)
     return Suggestion(region.person, region, distance, score, likeness)

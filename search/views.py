@@ -25,6 +25,7 @@ from search.looking import look_at
 from search.marks import query_frame, stored_frame
 from search.policy import PAGE, PAGE_WITH_PREVIEW, under
 from search.querying import (
+    IMAGE,
     Answer,
     Query,
     SearchOptions,
@@ -33,6 +34,7 @@ from search.querying import (
     search_by_query,
     search_by_region,
     stored_regions,
+    waits_for_a_model,
 )
 from search.samples import sample_images
 from search.shown import name_of, results_of, web_address
@@ -163,12 +165,21 @@ def _query_context(request: HttpRequest, query: Query, filters: Filters, token: 
         **_choices(request, filters),
         "place": place,
         "frame": query_frame(query, number, place),
-        "no_face": FACE in query.looked_for and FACE not in {each.region.pipeline for each in query.vectors},
-        "no_faces_now": FACE in query.unavailable,
+        **_without_faces(query, number),
         "forgets": not token,
     }
     answer = _answer(query, number, options)
-    return {**context, **(_results(answer, place, filters) if answer else {"problem": "faces"})}
+    if answer is None:
+        return {**context, "problem": "not-now" if waits_for_a_model(query, options) else "faces"}
+    return {**context, **_results(answer, place, filters)}
+
+
+def _without_faces(query: Query, number: int | None) -> Context:
+    """Why the whole image was searched with, where it was."""
+    if number is not None and query.vectors[number].region.pipeline != IMAGE:
+        return {}
+    found = {each.region.pipeline for each in query.vectors}
+    return {"no_face": FACE in query.looked_for and FACE not in found, "no_faces_now": FACE in query.unavailable}
 
 
 def _results(answer: Answer, place: Place | None, filters: Filters) -> Context:

@@ -33,7 +33,7 @@ def use_media(settings: Settings, folder: Path) -> None:
 
 @pytest.fixture
 def fakes(media: Path, settings: Settings, tmp_path: Path) -> None:
-    """The pipelines `face` (coloured squares) and `image` (the frame) without weights, and an empty index folder."""
+    """The pipelines `face` (coloured squares) and `image` (the frame) without weights; indexes, models: empty."""
     from search import serving
 
     settings.VISEARCH_DETECTORS = {
@@ -52,6 +52,7 @@ def fakes(media: Path, settings: Settings, tmp_path: Path) -> None:
         "image": {"ENGINE": "exact", "METRIC": "cosine"},
     }
     settings.VISEARCH_INDEXES_DIR = tmp_path / "indexes"
+    settings.VISEARCH_MODELS_DIR = tmp_path / "models"  # of taught heads, where a test keeps some
     serving.forget()
 
 

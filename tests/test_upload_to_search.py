@@ -86,3 +86,8 @@ def test_the_same_file_twice_is_one_image(stack: Stack) -> None:
     portrait = client.upload_and_wait(PORTRAIT)
     again = client.upload(PORTRAIT)
     assert (again["verdict"], again["image"]) == ("duplicate", portrait["id"])
+
+
+def test_a_worker_says_what_its_networks_run_on(stack: Stack) -> None:
+    ask = "from catalog import workers\nprint([each.runs_on for each in workers.reports()])"
+    assert stack.manage("shell", "-c", ask).stdout.splitlines()[-1] == "[('CPU',)]"

@@ -80,6 +80,13 @@ UNFOLD: dict[str, Any] = {
                     _item(_("People"), "face", "catalog_person_changelist", "catalog.view_person"),
                     _item(_("Jobs"), "move_to_inbox", "catalog_intakejob_changelist", "catalog.view_intakejob"),
                     _item(_("Search health"), "monitor_heart", "search_health", "search.view_indexgeneration"),
+                    _item(
+                        _("Embedding models"),
+                        "model_training",
+                        "catalog_embeddingmodel_changelist",
+                        "catalog.view_embeddingmodel",
+                    ),
+                    _item(_("Evaluations"), "insights", "search_evaluationrun_changelist", "catalog.view_collection"),
                 ],
             },
             {

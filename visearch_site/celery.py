@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from billiard.util import set_pdeathsig  # type: ignore[attr-defined]  # its stubs lack it
@@ -13,7 +14,10 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
 
+from catalog import workers
+from catalog.vision import providers, registry
 from catalog.vision.cores import usable_cores
 from catalog.vision.errors import VisionError
 
@@ -38,6 +42,22 @@ def share_cores(options: dict[str, Any] | None = None, **_: object) -> None:
     processes = int((options or {}).get("concurrency") or cores)
     settings.VISEARCH_THREADS = settings.VISEARCH_THREADS or 1
     settings.VISEARCH_LANES = settings.VISEARCH_LANES or max(1, cores // processes // settings.VISEARCH_THREADS)
+    used = processes * settings.VISEARCH_LANES * settings.VISEARCH_THREADS
+    if used > cores:
+        logger.warning(
+            "%d processes with %d lanes of %d threads want %d cores, there are %d: lower VISEARCH_WORKER_PROCESSES "
+            "(celery's --concurrency), VISEARCH_LANES or VISEARCH_THREADS.",
+            *(processes, settings.VISEARCH_LANES, settings.VISEARCH_THREADS, used, cores),
+        )
+
+
+@celeryd_init.connect
+def refuse_wrong_settings(**_: object) -> None:
+    """A worker runs no system checks, so it would fail at its first image. Celery goes on after any other exception."""
+    try:
+        registry.descriptions()
+    except ImproperlyConfigured as error:
+        raise SystemExit(f"The settings cannot work: {error}") from error
 
 
 @worker_process_init.connect
@@ -52,11 +72,29 @@ def load_networks(**_: object) -> None:
     """Once in each process, after the fork (sessions do not live through one) and before its first image."""
     from catalog.vision.extract import warm_up  # noqa: PLC0415 - Django's apps are ready in a worker, not at this import
 
+    serving = _serving()
+    whole = True
+    for pipeline in registry.pipelines():
+        try:
+            warm_up(pipeline, serving)
+        except (VisionError, ImproperlyConfigured) as error:
+            logger.error("networks of the pipeline %s are not loaded: %s", pipeline, error)
+            whole = False
+    if whole:
+        logger.info("networks loaded, they run on %s", ", ".join(providers.in_use()) or "nothing: none is needed")
+    workers.report()
+
+
+def _serving() -> Mapping[str, Sequence[str]] | None:
+    """Pipeline to the embedders that run; None, which means the first ones, where the database does not say."""
+    from catalog.embedding_models import serving_models  # noqa: PLC0415 - as above
+    from catalog.lineage import embedders_of  # noqa: PLC0415 - as above
+
     try:
-        warm_up()
-        logger.info("networks loaded")
-    except (VisionError, ImproperlyConfigured) as error:
-        logger.error("networks are not loaded: %s", error)
+        return embedders_of(serving_models())
+    except DatabaseError as error:
+        logger.warning("the database does not say what serves: %s", error)
+        return None
 
 
 @app.task(name="visearch_site.process_id", ignore_result=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import ProgrammingError
 from django.http import HttpRequest, JsonResponse
@@ -13,7 +15,9 @@ from django.views.decorators.http import require_safe
 from django_redis import get_redis_connection  # type: ignore[import-untyped]
 from redis.exceptions import RedisError
 
-from catalog.embedding_models import serving_models
+from catalog.embedding_models import change_of, check_may_serve, serving_models
+from catalog.exceptions import CannotServe
+from catalog.models import EmbeddingModel
 from catalog.vision import registry
 
 logger = logging.getLogger(__name__)
@@ -56,17 +60,48 @@ def redis_problems() -> list[str]:
 
 
 def model_problems() -> list[str]:
-    """Every network's file must be whole, and every pipeline have a model that serves."""
-    broken = registry.model_problems()
+    """Every network's file must be whole, but for a model beside the serving one, and every pipeline be served."""
+    try:
+        registry.descriptions()
+    except ImproperlyConfigured as error:
+        logger.error("readyz: %s", error)
+        return [str(error)]
+    serving: dict[str, EmbeddingModel] | None = None
+    with suppress(DatabaseError):  # said by database_problems
+        serving = {model.pipeline: model for model in serving_models()}
+    broken = registry.model_problems(_beside(serving or {}))
     if broken:
         logger.error("readyz: %s", "; ".join(broken.values()))  # with paths, which are nobody else's business
     files = [f"The file of {name} is missing or altered. Run `manage.py models build`." for name in broken]
-    try:
-        serving = {model.pipeline for model in serving_models()}
-    except DatabaseError:  # said by database_problems
+    if serving is None:
         return files
+    in_use = [model for name, model in serving.items() if name in registry.pipelines()]
+    files += [problem for model in in_use for problem in _serving_problems(model)]
     idle = [name for name in registry.pipelines() if name not in serving]
     return files + [f"No embedding model serves the pipeline {name!r}. Run `manage.py models build`." for name in idle]
+
+
+def _beside(serving: Mapping[str, EmbeddingModel]) -> set[str]:
+    """Embedders of the settings that do not serve, where another one does."""
+    served = {pipeline: (model.derived_from or model).embedder for pipeline, model in serving.items()}
+    return {
+        name
+        for pipeline in registry.pipelines().values()
+        for name in pipeline.embedders
+        if name != served.get(pipeline.name, name)
+    }
+
+
+def _serving_problems(model: EmbeddingModel) -> list[str]:
+    if model.derived_from is None:
+        change = change_of(model)  # its files are said above
+        return [change] if change else []
+    try:
+        check_may_serve(model)
+    except CannotServe as error:
+        logger.error("readyz: %s", error)
+        return [f"The taught model {model.embedder} cannot be used. `manage.py models` says why; see docs/teaching.md."]
+    return []
 
 
 CHECKS: dict[str, Callable[[], list[str]]] = {

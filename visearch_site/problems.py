@@ -31,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "truncated-image": (422, "The image is damaged"),
     "too-many-pixels": (422, "The image has too many pixels"),
     "too-many-frames": (422, "The image has too many frames"),
+    "no-embedding": (422, "A model can do nothing with the image"),
     # the search
     "unknown-pipeline": (400, "No such pipeline"),
     "face-out-of-range": (400, "No such face"),

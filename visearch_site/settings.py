@@ -14,6 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from visearch_site import admin_look
+from visearch_site.models_file import read_models_file
 
 env = environ.Env()
 
@@ -152,9 +153,12 @@ CACHES: dict[str, Any] = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "visearch",
+        "VERSION": 2,  # of what is kept: before, it was pickled
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": 2,
             "SOCKET_TIMEOUT": 2,
+            # Never pickle: whoever could write to Redis could run what they like here.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             # A cache that is away is a cache miss: throttles let pass, pages are made anew. /readyz tells.
             "IGNORE_EXCEPTIONS": True,
         },
@@ -219,9 +223,19 @@ VISEARCH_LIMITS = {
 
 VISEARCH_MODELS_DIR = Path(env.str("VISEARCH_MODELS", default=str(VAR_DIR / "models"))).resolve()
 VISEARCH_THREADS = env.int("VISEARCH_THREADS", default=0)  # cores a process may use for networks; 0: all of them
+VISEARCH_ONNX_PROVIDERS = env.list("VISEARCH_ONNX_PROVIDERS", default=["CPU"])  # best first: CPU, CUDA, OpenVINO
 VISEARCH_DETECTORS: dict[str, dict[str, Any]] = {
-    "mtcnn": {"BACKEND": "catalog.vision.detectors.mtcnn.Mtcnn", "OPTIONS": {"min_face_px": 20}},
+    # A little stricter than the package (0.6, 0.7, 0.8), whose first and last network take pins and hands for faces.
+    "mtcnn": {
+        "BACKEND": "catalog.vision.detectors.mtcnn.Mtcnn",
+        "OPTIONS": {"min_face_px": 20, "thresholds": (0.8, 0.8, 0.9)},
+    },
     "frame": {"BACKEND": "catalog.vision.detectors.frame.Frame", "OPTIONS": {}},
+    # The article's own package, in a process of its own (requirements/tensorflow.txt).
+    "mtcnn-tensorflow": {
+        "BACKEND": "catalog.vision.detectors.mtcnn_tensorflow.MtcnnTensorflow",
+        "OPTIONS": {"min_face_px": 20},
+    },
 }
 VISEARCH_EMBEDDERS: dict[str, dict[str, Any]] = {
     "dlib-resnet": {"BACKEND": "catalog.vision.embedders.dlib_resnet.DlibResnet", "OPTIONS": {}},
@@ -229,10 +243,26 @@ VISEARCH_EMBEDDERS: dict[str, dict[str, Any]] = {
         "BACKEND": "catalog.vision.embedders.efficientnet_lite0.EfficientNetLite0",
         "OPTIONS": {},
     },
+    "digit-cnn": {"BACKEND": "catalog.vision.embedders.digit_cnn.DigitCnn", "OPTIONS": {}},
+    # Weights to be fetched first: `manage.py models fetch NAME`, see docs/models.md.
+    "vggface2-resnet50": {"BACKEND": "catalog.vision.embedders.vggface.VggFace2ResNet50", "OPTIONS": {}},
+    "vggface2-senet50": {"BACKEND": "catalog.vision.embedders.vggface.VggFace2SeNet50", "OPTIONS": {}},
+    "vggface-vgg16": {"BACKEND": "catalog.vision.embedders.vggface.VggFaceVgg16", "OPTIONS": {}},
+    # The same weights in the article's own package, in a process of its own (requirements/tensorflow.txt).
+    "keras-vggface-resnet50": {
+        "BACKEND": "catalog.vision.embedders.keras_vggface.KerasVggfaceResNet50",
+        "OPTIONS": {},
+    },
+    "keras-vggface-senet50": {"BACKEND": "catalog.vision.embedders.keras_vggface.KerasVggfaceSeNet50", "OPTIONS": {}},
+    "keras-vggface-vgg16": {"BACKEND": "catalog.vision.embedders.keras_vggface.KerasVggfaceVgg16", "OPTIONS": {}},
 }
 VISEARCH_PIPELINES: dict[str, dict[str, Any]] = {
-    "face": {"DETECTOR": "mtcnn", "EMBEDDERS": ["dlib-resnet"]},
+    "face": {
+        "DETECTOR": env.str("VISEARCH_FACE_DETECTOR", default="mtcnn"),
+        "EMBEDDERS": env.list("VISEARCH_FACE_EMBEDDERS", default=["dlib-resnet"]),
+    },
     "image": {"DETECTOR": "frame", "EMBEDDERS": ["efficientnet-lite0"]},
+    "digit": {"DETECTOR": "frame", "EMBEDDERS": ["digit-cnn"]},
 }
 
 # --- Index: one engine and metric for each pipeline -------------------------------------------------------------------
@@ -243,9 +273,17 @@ VISEARCH_ENGINES: dict[str, dict[str, Any]] = {
     "exact": {"BACKEND": "search.engines.exact.Exact", "OPTIONS": {}},
 }
 VISEARCH_INDEXES: dict[str, dict[str, str]] = {
-    "face": {"ENGINE": "default", "METRIC": "l2"},
+    "face": {"ENGINE": "default", "METRIC": env.str("VISEARCH_FACE_METRIC", default="l2")},
     "image": {"ENGINE": "default", "METRIC": "cosine"},
+    "digit": {"ENGINE": "default", "METRIC": "cosine"},
 }
+# Models that operators bring, in a file of their own: entries that join those above, or take their place.
+_brought = read_models_file(env.str("VISEARCH_MODELS_FILE", default=""))
+VISEARCH_DETECTORS |= _brought["detectors"]
+VISEARCH_EMBEDDERS |= _brought["embedders"]
+VISEARCH_PIPELINES |= _brought["pipelines"]
+VISEARCH_INDEXES |= _brought["indexes"]
+
 VISEARCH_REBUILD_SHARE = env.float("VISEARCH_REBUILD_SHARE", default=0.05)  # new or dropped share that makes it due
 VISEARCH_REBUILD_ROWS = env.int("VISEARCH_REBUILD_ROWS", default=200)  # ... but never for fewer rows than this
 

@@ -31,6 +31,7 @@ ACCESS = ("is_public", "face_search", "editors", "viewers")
 EXPLAINED = {
     "face": "face: finds the faces in each image",
     "image": "image: compares images as wholes",
+    "digit": "digit: compares handwritten digits",
 }
 
 

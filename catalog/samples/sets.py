@@ -44,8 +44,8 @@ SETS = {
         SampleSet(
             "digits",
             "Digits",
-            "5,000 digits that people wrote by hand, from MNIST.",
-            ("image",),
+            "5,000 digits that people wrote by hand, from MNIST. Search with a photo of one that you wrote.",
+            ("digit",),
             Collection.FaceSearch.STAFF,
             mnist.read,
         ),

@@ -27,7 +27,8 @@ from catalog.vision.frames import count_gif_frames, count_tiff_frames
 from catalog.vision.markers import reaches_pixels
 from catalog.vision.types import DecodedImage, ImageHeader
 
-# All that Pillow and the libraries below it were seen or are documented to raise for a bad file.
+# All that Pillow and the libraries below it were seen or are documented to raise for a bad file. MemoryError is not
+# among them: this machine may be full while the file is good.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -39,7 +40,6 @@ _DECODER_ERRORS = (
     AssertionError,
     RuntimeError,
     EOFError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -198,7 +198,7 @@ def _read_exif(image: PILImage) -> tuple[int, str | None]:
         exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         taken_at = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
-    except _DECODER_ERRORS:
+    except (*_DECODER_ERRORS, MemoryError):
         return 1, None
     return (
         orientation if orientation in range(1, 9) else 1,

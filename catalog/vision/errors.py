@@ -26,3 +26,13 @@ class ModelUnavailable(VisionError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class ModelFailed(ModelUnavailable):
+    """A network that starts gave no usable numbers for what it was asked. Of other inputs it may give some."""
+
+
+def onnxruntime_words(error: Exception) -> str:
+    """The first line of what onnxruntime raised, without its own heading, as a sentence."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.removeprefix("[ONNXRuntimeError] : ")[:300].rstrip(" .") + "."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +14,13 @@ from PIL import Image
 from PIL.Image import Image as PILImage
 
 from catalog.vision import preprocess, registry
+from catalog.vision.errors import ImageRefused, ModelFailed
 from catalog.vision.types import Box, DecodedImage, Detection, ExtractedRegion, Extraction, ImageHeader, Point
 
+logger = logging.getLogger(__name__)
+
 BATCH = 16  # crops embedded at once, of one image or of several
+LANDMARKS = 5  # of a face, see catalog.vision.types.Detection
 
 Choice = Mapping[str, Sequence[str]]  # pipeline name to the names of the embedders to run
 Vectors = dict[str, NDArray[np.float32]]  # embedder name to vector
@@ -24,7 +31,8 @@ def extract(image: DecodedImage, pipelines: Sequence[str], embedders: Choice | N
 
     Where ``embedders`` does not name a pipeline, the first one of its settings runs; an empty list there runs none.
     Boxes lie inside the oriented original, in its pixels. Raises UnknownPipeline for a name that is not in the
-    settings, ModelUnavailable where a network's files are missing or altered.
+    settings, ModelUnavailable where a network's files are missing or altered, ImageRefused (no-embedding) where an
+    embedder gives no finite numbers for a crop of the image while it does for noise.
     """
     return extract_many([(image, pipelines)], embedders)[0]
 
@@ -56,23 +64,32 @@ def embed_regions(
 
     ``detections`` are in pixels of the oriented original. Raises as `extract` does.
     """
+    return embed_regions_of_many([(image, pipeline, detections)], embedders)[0]
+
+
+def embed_regions_of_many(
+    images: Iterable[tuple[DecodedImage, str, Sequence[Detection]]], embedders: Choice | None = None
+) -> list[tuple[ExtractedRegion, ...]]:
+    """`embed_regions` for several images, in their order; batches and pixels as in `extract_many`."""
     batches = _Batches()
-    regions = tuple(_region(image, pipeline, detection, embedders, batches) for detection in detections)
+    found = [
+        tuple(_region(image, pipeline, detection, embedders, batches) for detection in detections)
+        for image, pipeline, detections in images
+    ]
     batches.finish()
-    return regions
+    return found
 
 
-def warm_up() -> None:
-    """Load every network of every pipeline and run it once on a black image, so that no image has to wait for that.
+def warm_up(pipeline: str, embedders: Choice | None = None) -> None:
+    """Load the networks of ``pipeline`` and run them once on noise, so that no image has to wait for that.
 
-    Raises ModelUnavailable.
+    ``embedders`` as in `extract`, which raises the same.
     """
     side = 160
     header = ImageHeader("PNG", side, side, frames=1, orientation=1, taken_at=None)
-    black = DecodedImage(Image.new("RGB", (side, side)), header)
-    for pipeline in registry.pipelines():
-        _detect(black, [pipeline])
-        embed_regions(black, pipeline, [Detection(Box(0, 0, side, side), 1.0)])
+    image = DecodedImage(_noise((side, side)), header)
+    _detect(image, [pipeline])
+    embed_regions(image, pipeline, [Detection(Box(0, 0, side, side), 1.0)], embedders)
 
 
 def _detect(image: DecodedImage, pipelines: Sequence[str]) -> dict[str, list[Detection]]:
@@ -80,10 +97,37 @@ def _detect(image: DecodedImage, pipelines: Sequence[str]) -> dict[str, list[Det
     small = preprocess.capped(image.pixels, preprocess.DETECTION_SIDE)
     detectors = {name: registry.pipeline(name).detector for name in pipelines}
     found = {name: registry.detector(name).detect(small) for name in dict.fromkeys(detectors.values())}
-    return {
-        pipeline: [_in_original(detection, small, image) for detection in found[detector]]
-        for pipeline, detector in detectors.items()
-    }
+    placed = {name: _usable(name, detections, small, image) for name, detections in found.items()}
+    return {pipeline: placed[detector] for pipeline, detector in detectors.items()}
+
+
+def _usable(detector: str, detections: Sequence[Detection], small: PILImage, image: DecodedImage) -> list[Detection]:
+    """``detections`` in pixels of the original, without what breaks the contract of detectors, which the log tells.
+
+    Left out is a box that is not finite or has no area in the frame, and one whose score is no number. Landmarks that
+    are not five finite points are forgotten.
+    """
+    placed = []
+    for detection in detections:
+        moved = _in_original(_with_points(detector, detection), small, image) if _is_finite(detection) else None
+        if moved is not None and moved.box.area > 0:
+            placed.append(moved)
+        else:
+            logger.warning("%s: a detection without an area in the image is left out: %s", detector, detection)
+    return placed
+
+
+def _is_finite(detection: Detection) -> bool:
+    box = detection.box
+    return all(map(isfinite, (box.x, box.y, box.width, box.height, detection.score)))
+
+
+def _with_points(detector: str, detection: Detection) -> Detection:
+    points = detection.landmarks
+    if points is None or (len(points) == LANDMARKS and all(isfinite(x) and isfinite(y) for x, y in points)):
+        return detection
+    logger.warning("%s: landmarks that are not five finite points are forgotten: %s", detector, detection)
+    return replace(detection, landmarks=None)
 
 
 def _in_original(detection: Detection, small: PILImage, image: DecodedImage) -> Detection:
@@ -98,7 +142,7 @@ def _in_original(detection: Detection, small: PILImage, image: DecodedImage) -> 
     right, bottom = moved(detection.box.right, detection.box.bottom)
     landmarks = detection.landmarks and tuple(moved(x, y) for x, y in detection.landmarks)
     box = Box(left, top, right - left, bottom - top).clipped(width, height)
-    return Detection(box, detection.score, landmarks)
+    return Detection(box, min(max(detection.score, 0.0), 1.0), landmarks)
 
 
 def _region(
@@ -106,8 +150,8 @@ def _region(
 ) -> ExtractedRegion:
     """The region, whose vectors arrive when its crops' batches are run."""
     vectors: Vectors = {}
-    for name in _chosen(pipeline, embedders):
-        batches.add(name, registry.embedder(name).crop(image, detection), vectors)
+    for base, names in _by_base(_chosen(pipeline, embedders)).items():
+        batches.add(base, registry.embedder(base).crop(image, detection), names, vectors)
     return ExtractedRegion(pipeline, detection, vectors)
 
 
@@ -116,23 +160,68 @@ def _chosen(pipeline: str, embedders: Choice | None) -> Sequence[str]:
     return embedders[pipeline] if embedders and pipeline in embedders else known[:1]
 
 
+def _by_base(names: Sequence[str]) -> dict[str, list[str]]:
+    """The embedders that share a base (each crop and run of it) together; one that was not taught is its own base."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[registry.base_of(name)].append(name)
+    return groups
+
+
 class _Batches:
-    """Crops waiting for each embedder, with the dict that each one's vector goes to."""
+    """Crops waiting for each base embedder: the names of the vectors wanted of each, and the dict that they go to."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[tuple[PILImage, Vectors]]] = defaultdict(list)
+        self._waiting: dict[str, list[tuple[PILImage, Sequence[str], Vectors]]] = defaultdict(list)
 
-    def add(self, embedder: str, crop: PILImage, vectors: Vectors) -> None:
-        self._waiting[embedder].append((crop, vectors))
-        if len(self._waiting[embedder]) == BATCH:
-            self._run(embedder)
+    def add(self, base: str, crop: PILImage, names: Sequence[str], vectors: Vectors) -> None:
+        self._waiting[base].append((crop, names, vectors))
+        if len(self._waiting[base]) == BATCH:
+            self._run(base)
 
     def finish(self) -> None:
-        for embedder in self._waiting:
-            self._run(embedder)
+        for base in self._waiting:
+            self._run(base)
 
-    def _run(self, embedder: str) -> None:
-        waiting, self._waiting[embedder] = self._waiting[embedder], []
-        rows = registry.embedder(embedder).embed([crop for crop, _ in waiting])
-        for (_, vectors), row in zip(waiting, rows, strict=True):
-            vectors[embedder] = row.copy()
+    def _run(self, base: str) -> None:
+        waiting, self._waiting[base] = self._waiting[base], []
+        crops = [crop for crop, _, _ in waiting]
+        wanted = list(dict.fromkeys(name for _, names, _ in waiting for name in names))
+        try:
+            computed = _computed(base, crops, wanted)
+        except ModelFailed:
+            computed = _one_by_one(base, crops, wanted)
+        for number, (_, names, vectors) in enumerate(waiting):
+            vectors.update({name: computed[name][number].copy() for name in names})
+
+
+def _computed(base: str, crops: Sequence[PILImage], names: Sequence[str]) -> Vectors:
+    """Embedder name to its vectors, float32 (crops, dimension). Raises ModelUnavailable."""
+    rows = registry.embedder(base).embed(crops)
+    return {name: rows if name == base else registry.derived_embedder(name).from_base(rows) for name in names}
+
+
+def _one_by_one(base: str, crops: Sequence[PILImage], names: Sequence[str]) -> Vectors:
+    """`_computed` for crops of which the network failed together.
+
+    Raises ImageRefused where it fails for one of them and not for noise, ModelFailed where it does for noise as well:
+    then nothing is wrong with the image.
+    """
+    found = []
+    for crop in crops:
+        try:
+            found.append(_computed(base, [crop], names))
+        except ModelFailed as error:
+            _computed(base, [_noise(crop.size)], names)
+            logger.warning("%s gives nothing usable for a crop: %s", base, error)
+            raise ImageRefused(
+                "no-embedding",
+                f"The embedding model {error.name} gives no usable numbers for this image: it may be all of one "
+                "colour. Take another image, or let another model serve.",
+            ) from error
+    return {name: np.concatenate([vectors[name] for vectors in found]) for name in names}
+
+
+def _noise(size: tuple[int, int]) -> PILImage:
+    """RGB, always the same."""
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8))

@@ -5,7 +5,7 @@ Boxes and points are in pixels of the image given, origin at the top left, x to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL.Image import Resampling, Transpose
 from catalog.vision.types import Box, Point
 
 DECODED_SIDE = 1280  # the longest side of a decoded image is never made smaller than this
+LONGEST = 4  # `covered` cuts a box to its middle that is longer than so many times its width
 DETECTION_SIDE = 640  # detectors see the image with its longest side at most this
 
 Matrix = NDArray[np.float64]
@@ -31,6 +32,7 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _REDUCIBLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"})  # modes whose pixels may be averaged as they are
+_STRIP = 1 << 19  # pixels of more than 8 bits that are held as float64 at once
 
 
 def upright(image: PILImage, orientation: int) -> PILImage:
@@ -51,6 +53,8 @@ def reduced_rgb(image: PILImage, factor: int) -> PILImage:
 
     Averages before converting where the mode allows, so that a large image is not held twice at full size.
     """
+    if _is_deep(image):
+        image = _eight_bit(image)
     if factor > 1 and image.mode in _REDUCIBLE and "transparency" not in image.info:
         return to_rgb(image.reduce(factor))
     rgb = to_rgb(image)
@@ -61,22 +65,45 @@ def to_rgb(image: PILImage) -> PILImage:
     """8-bit RGB from any mode but LAB. 16-bit values keep their upper byte; other ranges are stretched to 0..255."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
+    if _is_deep(image):
+        return _eight_bit(image).convert("RGB")
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Integers within 16 bits by their upper byte, all else stretched from its own smallest to its largest value."""
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(numbers.min()), float(numbers.max())
-    if values.dtype.kind == "i" and low >= 0 and high <= 65_535:
-        low, high = 0.0, 65_535.0
-    return ((numbers - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+def _is_deep(image: PILImage) -> bool:
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
+def _eight_bit(image: PILImage) -> PILImage:
+    """Mode L. Values within 16 bits become 0 to 255, all else is stretched from its smallest to its largest value.
+
+    Strip by strip: as float64 a whole image of the most pixels allowed would take half a gigabyte in each step.
+    """
+    low, high = _stretched_range(image)
+    grey = Image.new("L", image.size)
+    for top, values in _strips(image):
+        stretched = (values - low) * (255.0 / max(high - low, 1e-12))
+        grey.paste(Image.fromarray(stretched.astype(np.uint8)), (0, top))
+    return grey
+
+
+def _stretched_range(image: PILImage) -> tuple[float, float]:
+    """What becomes 0 and what becomes 255."""
+    if image.mode.startswith("I;16"):
+        return 0.0, 65_280.0  # the upper byte
+    ranges = [(float(values.min()), float(values.max())) for _, values in _strips(image)]
+    low, high = min(least for least, _ in ranges), max(most for _, most in ranges)
+    return (0.0, 65_535.0) if image.mode == "I" and low >= 0 and high <= 65_535 else (low, high)
+
+
+def _strips(image: PILImage) -> Iterator[tuple[int, Matrix]]:
+    """Its rows from the top, some at once: the first one's number, and their values with 0 for what is not finite."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        yield top, np.nan_to_num(np.asarray(strip, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _on_white(image: PILImage) -> PILImage:
@@ -107,6 +134,27 @@ def central(box: Box, longest: float) -> Box:
     """The middle of ``box``, no side of it longer than ``longest``."""
     width, height = min(box.width, longest), min(box.height, longest)
     return Box(box.x + (box.width - width) / 2, box.y + (box.height - height) / 2, width, height)
+
+
+def covered(
+    image: PILImage, box: Box, size: tuple[int, int], short_side: int, resampling: Resampling = Resampling.BICUBIC
+) -> PILImage:
+    """The middle of ``box`` as a crop of ``size`` (width, height), after resizing that keeps the box's shape.
+
+    The box is resized until it covers ``size`` enlarged to a shorter side of ``short_side`` pixels, which must not be
+    less than the shorter side of ``size``. A box longer than LONGEST times its width is cut to its middle first, so
+    that nothing huge is resized.
+    """
+    box = central(box, LONGEST * min(box.width, box.height))
+    least = [side * short_side / min(size) for side in size]
+    scale = max(least[0] / box.width, least[1] / box.height)
+    resized = image.resize(
+        (max(round(least[0]), round(box.width * scale)), max(round(least[1]), round(box.height * scale))),
+        resampling,
+        box=(box.x, box.y, box.right, box.bottom),
+    )
+    left, top = (resized.width - size[0]) // 2, (resized.height - size[1]) // 2
+    return resized.crop((left, top, left + size[0], top + size[1]))
 
 
 def similarity(source: Sequence[Point], target: Sequence[Point]) -> Matrix | None:

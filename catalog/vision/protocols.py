@@ -42,6 +42,17 @@ class Embedder(Protocol):
         """float32 of shape (len(crops), dimension), row i for crop i, as the network gives it (not normalised).
 
         The same crop gives the same vector in any batch (within 1e-5). No crops give shape (0, dimension).
-        Raises ModelUnavailable where the network's output is not finite.
+        Raises ModelFailed where the network's output is not finite.
+        """
+        ...
+
+
+class DerivedEmbedder(Embedder, Protocol):
+    """An embedder whose vectors follow from those of another one, its base, which crops for it."""
+
+    def from_base(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 (n, dimension) from the base's vectors (n, base's dimension), as `embed` would give them.
+
+        Raises ModelUnavailable where its file is missing or altered.
         """
         ...

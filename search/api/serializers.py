@@ -24,7 +24,10 @@ class SearchForm(StrictSerializer):
     pipeline = serializers.CharField(
         required=False,
         allow_null=True,
-        help_text="face or image. Without it: faces when you may search them and one is found, else the whole image.",
+        help_text=(
+            "face, image or digit. Without it: faces when you may search them and one is found, else the first of the "
+            "others that the collections run."
+        ),
     )
     face = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, help_text="Index into `query.regions`; without it the best (0)."

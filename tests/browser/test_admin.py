@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -279,6 +280,52 @@ def test_rebuilding_an_index_from_its_page(staff: Page, site: Stack) -> None:
     inspect(staff, "admin-health")
 
 
+# --- Evaluations ------------------------------------------------------------------------------------------------------
+
+
+def test_evaluating_a_collection_and_trying_other_thresholds(staff: Page, site: Stack, visit: Visit) -> None:
+    objects = id_of(site, "collection", "name", "Objects")
+    limits = "SELECT same_distance, near_distance FROM catalog_embeddingmodel"
+    of_image = f"{limits} WHERE pipeline = 'image' AND state = 'serving'"
+    before = site.sql(of_image)
+    staff.goto(f"/admin/catalog/collection/{objects}/change/")
+    staff.get_by_role("link", name="How well its images are found").click()
+    staff.get_by_role("button", name="Evaluate now").click()
+    run = "SELECT id, status, reason FROM search_evaluationrun WHERE collection_id = %s"
+    [(key, status, reason)] = wait_for("the evaluation", lambda: site.sql(run, objects))
+    assert status == "done", reason
+    expect(staff.locator("[data-building]:visible")).to_have_count(0)  # the page loads itself again
+    inspect(staff, "admin-evaluations-of-collection")
+    staff.get_by_role("link", name=re.compile(r"^20\d\d-")).click()
+    for drawn in staff.locator(".vs-drawing").all():
+        assert drawn.evaluate("image => image.complete && image.naturalWidth > 0")
+    staff.locator("details").last.locator("summary").click()
+    inspect(staff, "admin-evaluation")
+
+    same = staff.get_by_label("same", exact=True)
+    staff.get_by_label("same, as a slider").fill("0.1")
+    expect(same).to_have_value(re.compile(r"^0\.\d{4}$"))
+    expect(staff.get_by_role("button", name=f"Use same {same.input_value()}")).to_be_visible()
+    same.fill("9")
+    expect(staff.get_by_role("alert").filter(has_text="must be more than same")).to_be_visible()
+    assert site.sql(of_image) == before
+
+    same.fill("0.2")
+    staff.get_by_label("near", exact=True).fill("0.6")
+    staff.get_by_role("button", name="Use same 0.2000 and near 0.6000").click()
+    expect(staff.get_by_text("Every search uses them from now on.")).to_be_visible()
+    assert site.sql(of_image) == [(0.2, 0.6)]
+
+    plain, _ = visit(java_script_enabled=False)
+    plain.context.add_cookies(staff.context.cookies())
+    plain.goto(f"/admin/search/evaluationrun/{key}/change/")
+    for name, distance in zip(("same", "near"), before[0], strict=True):
+        plain.get_by_label(name, exact=True).fill(str(distance))
+    plain.get_by_role("button", name="Preview").click()
+    plain.get_by_role("button", name="Use same").click()
+    assert site.sql(of_image) == before
+
+
 # --- How it looks -----------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +337,7 @@ def test_rebuilding_an_index_from_its_page(staff: Page, site: Stack) -> None:
         ("images", "/admin/catalog/image/"),
         ("people", "/admin/catalog/person/"),
         ("generations", "/admin/search/indexgeneration/"),
+        ("evaluations", "/admin/search/evaluationrun/"),
         ("log", "/admin/admin/logentry/"),
     ],
 )

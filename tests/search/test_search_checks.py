@@ -11,7 +11,7 @@ from django.core.checks import run_checks
 from pytest_django import Settings
 
 EXACT = {"exact": {"BACKEND": "search.engines.exact.Exact", "OPTIONS": {}}}
-BOTH = {name: {"ENGINE": "exact", "METRIC": "l2"} for name in ("face", "image")}
+ALL = {name: {"ENGINE": "exact", "METRIC": "l2"} for name in ("face", "image", "digit")}
 
 
 def found() -> list[str]:
@@ -28,10 +28,10 @@ def test_the_default_settings_are_sound() -> None:
         ({"VISEARCH_ENGINES": {"default": {"BACKEND": "nowhere.Engine"}, **EXACT}}, ["search.E001"]),
         ({"VISEARCH_ENGINES": {"default": {**EXACT["exact"], "OPTIONS": {"m": 1}}, **EXACT}}, ["search.E001"]),
         ({"VISEARCH_ENGINES": None}, ["search.E001"]),
-        ({"VISEARCH_ENGINES": EXACT, "VISEARCH_INDEXES": BOTH}, []),
-        ({"VISEARCH_INDEXES": {**BOTH, "face": {"ENGINE": "nobody", "METRIC": "l2"}}}, ["search.E002"]),
-        ({"VISEARCH_INDEXES": {name: {"ENGINE": "exact", "METRIC": "L2"} for name in BOTH}}, ["search.E002"] * 2),
-        ({"VISEARCH_INDEXES": {"image": BOTH["image"]}}, ["search.E003"]),
+        ({"VISEARCH_ENGINES": EXACT, "VISEARCH_INDEXES": ALL}, []),
+        ({"VISEARCH_INDEXES": {**ALL, "face": {"ENGINE": "nobody", "METRIC": "l2"}}}, ["search.E002"]),
+        ({"VISEARCH_INDEXES": {name: {"ENGINE": "exact", "METRIC": "L2"} for name in ALL}}, ["search.E002"] * 3),
+        ({"VISEARCH_INDEXES": {"image": ALL["image"]}}, ["search.E003"] * 2),
         ({"VISEARCH_REBUILD_SHARE": 0}, ["search.E004"]),
         ({"VISEARCH_REBUILD_SHARE": 1.5}, ["search.E004"]),
         ({"VISEARCH_REBUILD_ROWS": 0}, ["search.E004"]),

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from django.core import checks
 from django.test import Client
 
+from catalog.embedding_models import make_serving
+from catalog.vision import registry
+from search.health import health
+from tests.fakes import MeanColour
+from tests.heads import taught_model
 from tests.visearch_site.web import web_server
 
+CHANGED = f"{__name__}.Changed"
 NOWHERE = "postgres://nobody:secret@/nothing?host=/nonexistent"
+
+
+class Changed(MeanColour):
+    """Code of another version."""
+
+    CARD = replace(MeanColour.CARD, version="2")
 
 
 def readiness() -> tuple[int, dict[str, Any]]:
@@ -40,6 +54,45 @@ def test_missing_models_are_named_without_naming_folders(db: None, settings: Any
     assert status == 503
     assert any("dlib-resnet" in problem for problem in body["problems"]["models"])
     assert str(tmp_path) not in str(body)
+
+
+def test_wrong_settings_of_models_are_named(shop: object, settings: Any) -> None:
+    settings.VISEARCH_EMBEDDERS = {**settings.VISEARCH_EMBEDDERS, "image-colours": {"BACKEND": 5}}
+    status, body = readiness()
+    assert status == 503
+    (problem,) = body["problems"]["models"]
+    assert "VISEARCH_EMBEDDERS['image-colours']: BACKEND is a dotted path" in problem
+
+
+@pytest.mark.parametrize("suffixes", [(".onnx",), (".json",), (".onnx", ".json")])
+def test_a_serving_model_that_lost_its_head_is_named_without_naming_folders(
+    shop: object, suffixes: tuple[str, ...]
+) -> None:
+    model = taught_model()
+    make_serving(model)
+    assert readiness()[0] == 200
+    for suffix in suffixes:
+        (registry.models_dir() / "heads" / f"{model.embedder}{suffix}").unlink()
+    status, body = readiness()
+    assert status == 503
+    assert body["problems"]["models"] == [
+        f"The taught model {model.embedder} cannot be used. `manage.py models` says why; see docs/teaching.md."
+    ]
+
+
+def test_a_serving_model_whose_entry_was_changed_is_named(shop: object, settings: Any) -> None:
+    """It computes nothing any more, though all files are whole: readiness, search health and the check say so."""
+    assert readiness()[0] == 200
+    settings.VISEARCH_EMBEDDERS = {**settings.VISEARCH_EMBEDDERS, "image-colours": {"BACKEND": CHANGED}}
+    status, body = readiness()
+    assert status == 503
+    (problem,) = body["problems"]["models"]
+    assert "image-colours is no longer the model that serves 'image'" in problem
+    assert {state.pipeline: state.trouble for state in health()} == {"face": "", "image": problem}
+    said = [check for check in checks.run_checks(databases=["default"]) if check.id == "catalog.W003"]
+    assert [check.msg for check in said] == [problem]
+    settings.VISEARCH_PIPELINES = {"face": settings.VISEARCH_PIPELINES["face"]}  # nothing asks for it any more
+    assert readiness()[0] == 200
 
 
 def test_probes_are_not_redirected_to_https(settings: Any) -> None:

@@ -15,11 +15,12 @@ import django
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.finders import get_finders
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from visearch_site.local.terminal import say
 
 FIRST_ACCOUNT = "admin"
+REBUILD = ".venv/bin/python manage.py models build"
 
 
 def main() -> None:
@@ -29,7 +30,15 @@ def main() -> None:
     make_first_account()
     collect_static(settings.VAR_DIR / "local" / "static.sha256")
     say("Preparing the models (the first time they are built) ...")
-    call_command("models", "build", stdout=sys.stderr)
+    build_models()
+
+
+def build_models() -> None:
+    """What cannot be built keeps its pipelines waiting, not the site from starting."""
+    try:
+        call_command("models", "build", stdout=sys.stderr)
+    except CommandError as error:
+        say(f"{error}\n  What needs it waits, everything else works. Then run `{REBUILD}`.")
 
 
 def make_first_account() -> None:

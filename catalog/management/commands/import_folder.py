@@ -22,7 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("path", type=Path, metavar="PATH", help="the folder; folders inside it are imported too")
         parser.add_argument("--collection", required=True, metavar="NAME", help="made when there is none of that name")
         new = parser.add_argument_group("for a new collection (one that exists keeps its own settings)")
-        new.add_argument("--pipelines", default="image", help="what runs on its images: face, image or face,image")
+        new.add_argument(
+            "--pipelines", default="image", help="what runs on its images: face, image, digit; several as face,image"
+        )
         new.add_argument("--public", action="store_true", help="anybody may see and search it")
         new.add_argument("--face-search", choices=["staff", "everyone"], default="staff", help="who may search faces")
         parser.add_argument("--label-from-folder", action="store_true", help="label: the folder a file lies in")

@@ -17,6 +17,7 @@ from PIL.Image import Image as PILImage
 
 from catalog.vision import cards, networks
 from catalog.vision.cards import Context, MtcnnOptions
+from catalog.vision.cores import usable_cores
 from catalog.vision.runtime import Session
 from catalog.vision.types import Box, Detection
 
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at every second pixel
+_CORNERS = np.array([1, 1, _CELL, _CELL])  # of a cell as mtcnn counts it, from 1 to 12: 11 wide (generate_bounding_box)
 _RNET_SIDE, _ONET_SIDE = 24, 48
 _WITHIN_LEVEL, _BETWEEN_LEVELS, _AFTER_RNET, _AFTER_ONET = 0.5, 0.7, 0.7, 0.7  # overlaps that suppress
 _CHUNK = 256  # candidates in one run, so that a busy image takes no more memory than another
@@ -44,6 +46,8 @@ class Mtcnn:
     VERSION: ClassVar[str] = CARD.version
 
     def __init__(self, context: Context, options: MtcnnOptions) -> None:
+        # For the whole process. OpenCV's own choice is all cores, which worker processes would take from each other.
+        cv2.setNumThreads(context.threads or usable_cores())
         self._options = options
         self._pnet = Session(networks.MTCNN_PNET, context)
         self._rnet = Session(networks.MTCNN_RNET, context)
@@ -78,8 +82,8 @@ class Mtcnn:
         outputs = self._pnet.run(_planes(level[None]))
         probabilities = outputs["probabilities"][0, 1]
         rows, columns = np.nonzero(probabilities > self._options.thresholds[0])
-        offsets = outputs["offsets"][0][:, rows, columns].T * _CELL
-        corners = np.stack([columns, rows, columns, rows], axis=1) * _STRIDE + np.array([0, 0, _CELL, _CELL])
+        corners = np.stack([columns, rows, columns, rows], axis=1) * _STRIDE + _CORNERS
+        offsets = outputs["offsets"][0][:, rows, columns].T * (_CELL - 1)
         boxes = (corners + offsets) / scale
         scores = probabilities[rows, columns].astype(np.float64)
         return _Candidates(boxes, scores).take(suppressed(boxes, scores, _WITHIN_LEVEL))
@@ -118,23 +122,24 @@ class Mtcnn:
 
 
 def suppressed(boxes: Floats, scores: Floats, most: float, *, over_smaller: bool = False) -> NDArray[np.intp]:
-    """Rows to keep, best first: none overlaps a better one by more than ``most``.
+    """Rows to keep, best first: none overlaps a better one by more than ``most``, whether that one is kept or not.
 
-    Overlap is intersection over union, or over the smaller of the two areas.
+    So does mtcnn (utils/bboxes.py, nms). Overlap is intersection over union, or over the smaller of the two areas.
     """
     order = np.argsort(-scores, kind="stable")
-    left, top, right, bottom = boxes.T
+    left, top, right, bottom = boxes[order].T
     areas = (right - left) * (bottom - top)
-    kept: list[int] = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        wide = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
-        high = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
+    dropped = np.zeros(order.size, np.bool_)
+    for start in range(0, order.size, _CHUNK):
+        # Each of these rows with all from the first of them on; a row is compared with those before it only.
+        some, rest = slice(start, start + _CHUNK), slice(start, None)
+        wide = np.minimum(right[some, None], right[rest]) - np.maximum(left[some, None], left[rest])
+        high = np.minimum(bottom[some, None], bottom[rest]) - np.maximum(top[some, None], top[rest])
         shared = np.clip(wide, 0, None) * np.clip(high, 0, None)
-        base = np.minimum(areas[best], areas[rest]) if over_smaller else areas[best] + areas[rest] - shared
-        order = rest[shared <= most * base]
-    return np.array(kept, np.intp)
+        both = areas[some, None]
+        base = np.minimum(both, areas[rest]) if over_smaller else both + areas[rest] - shared
+        dropped[rest] |= np.triu(shared > most * base, 1).any(axis=0)
+    return order[~dropped]
 
 
 def _planes(pixels: Pixels) -> NDArray[np.float32]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
 
-from catalog.vision import cards, networks, preprocess
+from catalog.vision import alignment, cards, networks, preprocess
 from catalog.vision.cards import Context, NoOptions
 from catalog.vision.runtime import Session
-from catalog.vision.types import Box, DecodedImage, Detection
+from catalog.vision.types import DecodedImage, Detection
 
 _SIDE = 150
 
@@ -34,21 +34,11 @@ class DlibResnet:
         Without landmarks (a box drawn by hand) the face is taken to stand upright and to fill the box as MTCNN's
         faces fill theirs.
         """
-        here = detection.scaled(1 / image.scale)
-        matrix = preprocess.similarity(here.landmarks, cards.DLIB_TEMPLATE) if here.landmarks else None
-        return preprocess.warped(image.pixels, _from_box(here.box) if matrix is None else matrix, _SIDE)
+        matrix = alignment.onto(cards.DLIB_TEMPLATE, detection.scaled(1 / image.scale))
+        return preprocess.warped(image.pixels, matrix, _SIDE)
 
     def embed(self, crops: Sequence[PILImage]) -> NDArray[np.float32]:
         if not crops:
             return np.empty((0, self.dimension), np.float32)
         pixels = np.stack([np.asarray(crop) for crop in crops])
         return self._session.run(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32))["vectors"]
-
-
-def _from_box(box: Box) -> preprocess.Matrix:
-    """Image to chip by the box alone."""
-    longest = max(box.width, box.height, 1.0)
-    scale = _SIDE / (longest * cards.DLIB_BOX_SCALE)
-    middle_x = box.x + box.width / 2
-    middle_y = box.y + box.height / 2 + longest * cards.DLIB_BOX_SHIFT
-    return np.array([[scale, 0, _SIDE / 2 - scale * middle_x], [0, scale, _SIDE / 2 - scale * middle_y]])

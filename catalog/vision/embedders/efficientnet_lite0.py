@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
-from PIL.Image import Resampling
 
 from catalog.vision import cards, networks, preprocess
 from catalog.vision.cards import Context, NoOptions
@@ -19,7 +18,6 @@ _MEAN = np.array(cards.EFFICIENTNET_LITE0.preprocessing["mean"], np.float32)
 _STD = np.array(cards.EFFICIENTNET_LITE0.preprocessing["std"], np.float32)
 _SHORT_SIDE: int = cards.EFFICIENTNET_LITE0.preprocessing["short_side"]
 _CROP: int = cards.EFFICIENTNET_LITE0.preprocessing["crop"]
-_LONGEST: int = cards.EFFICIENTNET_LITE0.preprocessing["longest"]
 
 
 class EfficientNetLite0:
@@ -31,18 +29,9 @@ class EfficientNetLite0:
         self._session = Session(networks.EFFICIENTNET_LITE0, context)
 
     def crop(self, image: DecodedImage, detection: Detection) -> PILImage:
-        """The middle 224 x 224 px of the box after its short side was made 256 px (bicubic).
-
-        A box longer than four times its width is cut to its middle first, so that nothing huge is resized.
-        """
+        """The middle 224 x 224 px of the box after its short side was made 256 px (bicubic)."""
         box = preprocess.visible(detection.box.scaled(1 / image.scale), *image.pixels.size)
-        box = preprocess.central(box, _LONGEST * min(box.width, box.height))
-        scale = _SHORT_SIDE / min(box.width, box.height)
-        size = (max(_SHORT_SIDE, round(box.width * scale)), max(_SHORT_SIDE, round(box.height * scale)))
-        corners = (box.x, box.y, box.right, box.bottom)
-        resized = image.pixels.resize(size, Resampling.BICUBIC, box=corners)
-        left, top = (resized.width - _CROP) // 2, (resized.height - _CROP) // 2
-        return resized.crop((left, top, left + _CROP, top + _CROP))
+        return preprocess.covered(image.pixels, box, (_CROP, _CROP), _SHORT_SIDE)
 
     def embed(self, crops: Sequence[PILImage]) -> NDArray[np.float32]:
         if not crops:

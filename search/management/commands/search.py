@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
-        parser.add_argument("--pipeline", help="face, image ...; without it faces are tried first")
+        parser.add_argument("--pipeline", help="face, image, digit ...; without it faces are tried first")
         parser.add_argument("--collection", action="append", metavar="NAME", help="only there; may be repeated")
         parser.add_argument("-k", type=int, default=10, help=f"how many images, 1 to {MAX_K} (10)")
         parser.add_argument("--face", type=int, help="which of the query's regions to search with, from 0")

@@ -38,7 +38,7 @@ def told(answer: Any) -> str:
 def take_redis_from(task: Task[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on this task reaches no worker, and the pages know."""
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise BrokerError("connection refused")
 
     monkeypatch.setattr(task, "delay", away)

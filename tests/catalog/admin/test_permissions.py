@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from catalog.models import Collection, EmbeddingModel, Image, IntakeJob, Person, PersonMerge
-from search.models import IndexGeneration
+from search.models import EvaluationRun, IndexGeneration
 from tests.cast import PEOPLE, Cast, make_face, make_image
 from tests.catalog.admin.staff import staff_client
 from tests.catalog.api.conftest import cast
@@ -44,11 +44,21 @@ class Things:
             pipeline="face", embedder="x", fingerprint="f" * 64, dimension=4, licence="MIT", source="x", state="serving"
         )
         self.generation = IndexGeneration.objects.create(embedding_model=self.model, name="1", engine="exact")
+        self.run = EvaluationRun.objects.create(
+            embedding_model=self.model, collection=cast.private, what="private", status="failed", reason="Too few."
+        )
         self.entry = LogEntry.objects.log_actions(cast.superuser.pk, [self.image], 2, "Looked.", single_object=True)
         self.user = cast.viewer
 
     def key(self, model: str) -> object:
-        named = {"intakejob": "job", "embeddingmodel": "model", "indexgeneration": "generation", "logentry": "entry"}
+        named = {
+            "intakejob": "job",
+            "embeddingmodel": "model",
+            "indexgeneration": "generation",
+            "evaluationrun": "run",
+            "evaluate": "collection",
+            "logentry": "entry",
+        }
         return getattr(self, named.get(model, model)).pk
 
 
@@ -80,8 +90,16 @@ PAGES = {
     "search_indexgeneration_changelist": NOBODY_BUT,
     "search_indexgeneration_add": READ_ONLY,
     "search_indexgeneration_change": NOBODY_BUT,
+    "search_evaluationrun_changelist": EDITORS,
+    "search_evaluationrun_add": READ_ONLY,
+    "search_evaluationrun_change": ITS_EDITOR,
+    "search_evaluationrun_delete": NOBODY_BUT,
+    "search_evaluationrun_history": ITS_EDITOR_ALONE,
+    "search_evaluate": ITS_EDITOR,
     "search_health": NOBODY_BUT,
     "search_health_state": NOBODY_BUT,
+    "search_teach": NOBODY_BUT,
+    "search_teach_state": NOBODY_BUT,
     "admin_logentry_changelist": NOBODY_BUT,
     "auth_user_changelist": NOBODY_BUT,
     "auth_user_change": NOBODY_BUT,
@@ -90,7 +108,7 @@ PAGES = {
     "django_celery_beat_periodictask_changelist": NOBODY_BUT,
     "index": {**dict.fromkeys(PEOPLE, 200), "anonymous": LOGIN},
 }
-KEYED = ("_change", "_delete", "_history", "_upload", "_faces", "_lines")
+KEYED = ("_change", "_delete", "_history", "_upload", "_faces", "_lines", "_evaluate")
 
 
 def address(name: str, things: Things) -> str:

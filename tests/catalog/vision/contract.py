@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.Image import Image as PILImage
+from PIL.Image import Transpose
 
 from catalog.vision.protocols import Detector, Embedder
 from catalog.vision.types import Box, DecodedImage, Detection
@@ -73,6 +74,14 @@ class EmbedderContract:
         backwards = embedder.embed(crops[::-1])[::-1]
         np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
         np.testing.assert_allclose(together, backwards, rtol=0, atol=1e-5)
+
+    def test_a_batch_of_eight_is_no_further_off_than_rounding(self, embedder: Embedder, crops: list[PILImage]) -> None:
+        """Distances between a crop alone and among eight, of vectors at most of unit length."""
+        eight = [*crops, *(crop.transpose(Transpose.ROTATE_180) for crop in crops[:3])]
+        together = embedder.embed(eight)
+        alone = np.concatenate([embedder.embed([crop]) for crop in eight])
+        lengths = np.maximum(np.linalg.norm(alone, axis=1), 1.0)
+        assert (np.linalg.norm(together - alone, axis=1) / lengths).max() < 1e-4
 
     def test_different_crops_give_different_vectors(self, embedder: Embedder, crops: list[PILImage]) -> None:
         first, second = embedder.embed(crops[:2])

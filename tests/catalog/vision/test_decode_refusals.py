@@ -176,6 +176,37 @@ def test_pillows_bomb_warning_is_an_error_even_where_our_own_limit_is_higher() -
     assert done.stdout.strip() == "too-many-pixels"
 
 
+PEAK = """
+import io, sys
+from PIL import Image
+from catalog.vision.decode import Limits, read_image
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:")) * 1024
+file = io.BytesIO()
+Image.new(sys.argv[1], (4000, 4000), 7).save(file, "TIFF", compression="tiff_deflate")
+before = peak()
+read_image(file, None, Limits())
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_many_bits_are_never_held_several_times(mode: str) -> None:
+    """A small file may unpack to the most pixels allowed. Reading it takes little more than making it has taken."""
+    done = subprocess.run([sys.executable, "-c", PEAK, mode], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4 * 4000 * 4000
+
+
+def test_a_machine_that_is_full_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    file = encoded(corners(), "PNG")
+    monkeypatch.setattr(preprocess, "reduced_rgb", full)
+    with pytest.raises(MemoryError):
+        read_image(file, None, Limits())
+
+
 @pytest.mark.parametrize("plugin", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_too_many_frames(plugin: str) -> None:
     file = animation(plugin, 5)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from django.conf import settings
 from PIL import Image
 from PIL.Image import Image as PILImage
 
@@ -42,7 +44,7 @@ class TestFrame(DetectorContract):
 class TestMtcnn(DetectorContract):
     @pytest.fixture
     def detector(self, built_models: Path) -> Detector:
-        return Mtcnn(Context(built_models, 1), MtcnnOptions())
+        return Mtcnn(Context(built_models, 1), MtcnnOptions(**settings.VISEARCH_DETECTORS["mtcnn"]["OPTIONS"]))
 
     @pytest.fixture
     def image(self) -> PILImage:
@@ -57,11 +59,20 @@ class TestMtcnn(DetectorContract):
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
         assert all(face.box.x < x < face.box.right and face.box.y < y < face.box.bottom for x, y in face.landmarks)
 
+    def test_opencv_has_no_more_threads_than_a_network(self, built_models: Path) -> None:
+        before = cv2.getNumThreads()
+        try:
+            for threads in (2, 1):
+                Mtcnn(Context(built_models, threads), MtcnnOptions())
+                assert cv2.getNumThreads() == threads
+        finally:
+            cv2.setNumThreads(before)
+
     def test_a_flat_image_has_no_face(self, detector: Detector) -> None:
         assert detector.detect(Image.new("RGB", (640, 480), "grey")) == []
 
     def test_faces_smaller_than_asked_for_are_not_found(self, built_models: Path, image: PILImage) -> None:
-        (face,) = Mtcnn(Context(built_models, 1), MtcnnOptions()).detect(image)
+        face = Mtcnn(Context(built_models, 1), MtcnnOptions()).detect(image)[0]
         least = round(4 * max(face.box.width, face.box.height))
         assert Mtcnn(Context(built_models, 1), MtcnnOptions(min_face_px=least)).detect(image) == []
 
@@ -89,3 +100,21 @@ def test_suppression_keeps_the_best_of_what_overlaps() -> None:
     assert suppressed(boxes, scores, 0.5).tolist() == [1, 2, 3]
     assert suppressed(boxes, scores, 0.5, over_smaller=True).tolist() == [1, 2]
     assert suppressed(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
+
+
+def test_suppression_is_the_packages_also_where_there_is_much_to_suppress() -> None:
+    """A box that overlaps a better one goes, also if that one goes itself: said once more, one pair after the other."""
+    random = np.random.default_rng(5)
+    corners, scores = random.uniform(0, 400, (600, 2)), random.uniform(0, 1, 600)
+    boxes = np.concatenate([corners, corners + random.uniform(20, 80, (600, 2))], axis=1)
+    kept = []
+    for row in np.argsort(-scores):
+        better = [
+            Box(*boxes[other][:2], *(boxes[other][2:] - boxes[other][:2]))
+            for other in np.nonzero(scores > scores[row])[0]
+        ]
+        mine = Box(*boxes[row][:2], *(boxes[row][2:] - boxes[row][:2]))
+        if all(mine.iou(other) <= 0.5 for other in better):
+            kept.append(int(row))
+    assert 50 < len(kept) < 550
+    assert suppressed(boxes, scores, 0.5).tolist() == kept

@@ -13,6 +13,7 @@ from pytest_django.fixtures import Settings
 
 from catalog.vision import extract as extraction
 from catalog.vision import registry
+from catalog.vision.cards import Card, Context
 from catalog.vision.decode import Limits, read_image
 from catalog.vision.errors import ModelUnavailable
 from catalog.vision.extract import embed_regions, extract, extract_many
@@ -163,3 +164,79 @@ def test_a_missing_model_stops_it_with_what_to_do(settings: Settings, tmp_path: 
     with pytest.raises(ModelUnavailable, match=r"efficientnet-lite0 is not built .* run `manage.py models build`"):
         extract(as_decoded(drawn_image(TWO)), ["whole"])
     assert list(tmp_path.iterdir()) == []
+
+
+# --- Detectors that break their contract ------------------------------------------------------------------------------
+
+
+class Broken:
+    """Returns what a test puts here."""
+
+    CARD = Card(version="1")
+    VERSION = CARD.version
+    says: list[Detection] = []
+
+    def __init__(self, context: Context, options: object) -> None:
+        pass
+
+    def detect(self, image: PILImage) -> list[Detection]:
+        return self.says
+
+
+NAN, INF = float("nan"), float("inf")
+FINE = Detection(Box(10, 20, 30, 40), 0.9, ((1.0, 2.0),) * 5)
+
+
+@pytest.fixture
+def broken(settings: Settings) -> type[Broken]:
+    settings.VISEARCH_DETECTORS = {**settings.VISEARCH_DETECTORS, "broken": {"BACKEND": f"{__name__}.Broken"}}
+    settings.VISEARCH_PIPELINES = {"squares": {"DETECTOR": "broken", "EMBEDDERS": ["counted"]}}
+    return Broken
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Detection(Box(NAN, 0, 10, 10), 1.0),
+        Detection(Box(0, 0, INF, 10), 1.0),
+        Detection(Box(0, 0, 0, 10), 1.0),
+        Detection(Box(50, 50, -20, 10), 1.0),
+        Detection(Box(500, 500, 10, 10), 1.0),
+        Detection(Box(-30, 0, 30, 30), 1.0),
+        Detection(Box(10, 10, 1e-9, 1e-9), 1.0),
+        Detection(Box(0, 0, 10, 10), NAN),
+    ],
+    ids=repr,
+)
+def test_a_box_without_area_in_the_frame_is_left_out_and_the_log_says_so(
+    broken: type[Broken], caplog: pytest.LogCaptureFixture, bad: Detection
+) -> None:
+    broken.says = [bad, FINE]
+    (region,) = extract(as_decoded(drawn_image(TWO)), ["squares"]).regions
+    assert region.detection == FINE
+    assert "broken: a detection without an area in the image is left out" in caplog.text
+
+
+def test_a_box_beyond_the_frame_is_clipped(broken: type[Broken]) -> None:
+    broken.says = [Detection(Box(-20, 100, 1000, 1000), 7.5)]
+    (region,) = extract(as_decoded(drawn_image(TWO)), ["squares"]).regions
+    assert region.detection == Detection(Box(0, 100, 200, 50), 1.0)
+    assert np.isfinite(region.vectors["counted"]).all()
+
+
+@pytest.mark.parametrize("points", [((NAN, 2.0),) * 5, ((1.0, INF),) * 5, ((1.0, 2.0),) * 4, ()])
+def test_landmarks_that_are_no_points_are_forgotten(
+    broken: type[Broken], caplog: pytest.LogCaptureFixture, points: tuple[tuple[float, float], ...]
+) -> None:
+    broken.says = [Detection(FINE.box, 0.9, points)]
+    (region,) = extract(as_decoded(drawn_image(TWO)), ["squares"]).regions
+    assert region.detection == Detection(FINE.box, 0.9, None)
+    assert "landmarks that are not five finite points are forgotten" in caplog.text
+
+
+def test_nothing_is_logged_of_a_detector_that_keeps_its_contract(
+    broken: type[Broken], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken.says = [FINE, Detection(FINE.box, 1.0)]
+    assert len(extract(as_decoded(drawn_image(TWO)), ["squares"]).regions) == 2
+    assert caplog.text == ""

@@ -12,6 +12,7 @@ from pytest_django.fixtures import Settings
 
 from catalog.models import EmbeddingModel
 from catalog.vision import networks, registry
+from tests.heads import taught_model
 
 pytestmark = pytest.mark.django_db
 
@@ -43,21 +44,25 @@ def test_build_then_verify_then_list(only_pnet: Path) -> None:
 
 
 def test_build_registers_the_models_once(only_pnet: Path) -> None:
-    assert models("build").count("New embedding model") == 2
+    assert models("build").count("New embedding model") == 3
     assert models("build").count("New embedding model") == 0
     rows = EmbeddingModel.objects.order_by("pipeline").values_list("pipeline", "embedder", "dimension")
-    assert list(rows) == [("face", "dlib-resnet", 128), ("image", "efficientnet-lite0", 1280)]
+    assert list(rows) == [
+        ("digit", "digit-cnn", 64),
+        ("face", "dlib-resnet", 128),
+        ("image", "efficientnet-lite0", 1280),
+    ]
 
 
 def test_verify_fails_for_what_is_missing_or_altered(only_pnet: Path) -> None:
-    with pytest.raises(CommandError, match=r"1 of the model files are not whole: run `manage.py models build`"):
+    with pytest.raises(CommandError, match=r"1 cannot be used\.\n.*pnet is not built .*`manage.py models build`"):
         models("verify")
     models("build")
     path = networks.MTCNN_PNET.path(only_pnet)
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CommandError, match="not whole"):
+    with pytest.raises(CommandError, match=r"was altered: run `manage.py models build`"):
         models("verify")
     models("build")
     assert models("verify") == "mtcnn-pnet: whole\n"
@@ -69,9 +74,24 @@ def test_a_folder_that_cannot_be_written_is_named(only_pnet: Path) -> None:
         models("build")
 
 
+def test_verify_names_the_taught_head_and_the_original_that_cannot_be_used(
+    shop: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = taught_model().embedder
+    assert f"{taught}: whole" in models("verify")
+    (registry.models_dir() / "heads" / f"{taught}.onnx").unlink()
+    problems = registry.model_problems() | {"keras-vggface": "Install the packages of requirements/tensorflow.txt."}
+    monkeypatch.setattr(registry, "model_problems", lambda: problems)
+    output = io.StringIO()
+    with pytest.raises(CommandError, match=r"(?s)2 cannot be used.*requirements/tensorflow.txt.*heads.* backup"):
+        call_command("models", "verify", stdout=output)
+    assert "keras-vggface: Install the packages" in output.getvalue()
+    assert f"{taught}: The model" in output.getvalue()
+
+
 @pytest.mark.models
 def test_every_network_in_use_is_whole_after_a_build(real_models: Path) -> None:
-    assert len(models("verify").splitlines()) == 5
+    assert len(models("verify").splitlines()) == 6
     assert registry.model_problems() == {}
     assert registry.model_files_problem("mtcnn") is None
     os.truncate(networks.MTCNN_RNET.path(real_models), 10)

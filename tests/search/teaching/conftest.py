@@ -1,0 +1,3 @@
+from tests.library_fixtures import fakes, media, registered, shop
+
+__all__ = ["fakes", "media", "registered", "shop"]

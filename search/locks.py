@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from catalog.models import EmbeddingModel
 
@@ -41,6 +41,8 @@ def held(subject: str) -> Iterator[bool]:
             row = cursor.fetchone()
         yield bool(row and row[0])
     finally:
+        with suppress(Error), connection.cursor() as cursor:  # at once; the server notices a closed connection later
+            cursor.execute("SELECT pg_advisory_unlock_all()")
         connection.close()
 
 

@@ -36,6 +36,12 @@ def pid(original: Original) -> int:
 
 
 def ended(process_id: int) -> bool:
+    """With all its threads: a zombie whose others are still ending is not yet to be waited for."""
+    try:
+        if os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return False
+    except ChildProcessError:  # nobody's child of ours, or waited for
+        pass
     try:
         return psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -32,6 +32,7 @@ from search.evaluation.preview import proposal
 from search.evaluation.records import CannotAdopt, adopt, keep, limits_of, metric_of
 from search.evaluation.thresholds import FEW_PAIRS, NEAR_RATE, SAME_RATE
 from search.evaluation.words import summary
+from search.management.named import collection_named
 from search.models import EvaluationRun
 
 CANNOT = (CatalogError, VisionError, NotMeasurable, QueriesInCatalogue, CannotAdopt, ImproperlyConfigured)
@@ -62,7 +63,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _evaluate(self, options: dict[str, Any]) -> None:
-        collection = _collection(options["collection"])
+        name = options["collection"]
+        collection = None if name is None else collection_named(name)
         pipeline = _pipeline(options["pipeline"], collection)
         embeds = bool(options["folder"] or options["queries"])  # stored embeddings need no model that runs
         model = runnable_models([pipeline])[0] if embeds else serving_model(pipeline)
@@ -122,15 +124,6 @@ class Command(BaseCommand):
     def _tell(self, words: str) -> None:
         """Beside what is printed, which may be read by a program."""
         self.stderr.write(words, style_func=str)
-
-
-def _collection(name: str | None) -> Collection | None:
-    if name is None:
-        return None
-    collection = Collection.objects.filter(name=name).first()
-    if collection is None:
-        raise CommandError(f"There is no collection {name!r}.")
-    return collection
 
 
 def _pipeline(name: str | None, collection: Collection | None) -> str:

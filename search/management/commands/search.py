@@ -14,6 +14,7 @@ from catalog.models import Collection
 from catalog.vision import registry
 from catalog.vision.decode import read_image
 from search.exceptions import SearchError
+from search.management.named import collection_named
 from search.querying import MAX_K, Answer, SearchOptions, search_by_image
 
 
@@ -57,11 +58,7 @@ class Command(BaseCommand):
     def _collections(self, names: list[str] | None) -> tuple[Collection, ...] | None:
         if names is None:
             return None
-        found = {collection.name: collection for collection in Collection.objects.filter(name__in=names)}
-        for name in names:
-            if name not in found:
-                raise CommandError(f"There is no collection {name!r}.")
-        return tuple(found.values())
+        return tuple(collection_named(name) for name in dict.fromkeys(names))
 
     def _print(self, answer: Answer) -> None:
         index = f"generation {answer.generation}" if answer.generation else "exact, no index yet"

@@ -14,9 +14,10 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from catalog.models import Collection, EmbeddingModel
+from catalog.models import EmbeddingModel
 from catalog.vision import registry
 from catalog.vision.errors import VisionError
+from search.management.named import collection_named
 from search.management.serving import serve
 from search.teaching.errors import TeachingFailed, TeachingRefused
 from search.teaching.reading import LabelSource
@@ -53,14 +54,7 @@ class Command(BaseCommand):
             raise CommandError("--seed is a whole number from 0 on.")
         pipeline = registry.pipeline(options["pipeline"]).name
         source = LabelSource(options["source"])
-        wish = Wish(pipeline, source, _collection(options["collection"]), options["name"], options["seed"])
+        name = options["collection"]
+        collection = None if name is None else collection_named(name)
+        wish = Wish(pipeline, source, collection, options["name"], options["seed"])
         return teach(wish, step=lambda what: self.stderr.write(f"{what} ...", style_func=str))
-
-
-def _collection(name: str | None) -> Collection | None:
-    if name is None:
-        return None
-    collection = Collection.objects.filter(name=name).first()
-    if collection is None:
-        raise CommandError(f"There is no collection {name!r}.")
-    return collection

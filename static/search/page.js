@@ -124,15 +124,31 @@
     return new DOMParser().parseFromString(await answer.text(), "text/html");
   }
 
+  const fieldsOf = (filter) => [...filter.querySelectorAll("select, input:not([type=hidden])")];
+
+  // What somebody typed while the answer was on its way is theirs, and is applied when they leave the field.
+  function putFilter(page, asked) {
+    const here = $("[data-filter]");
+    const there = $("[data-filter]", page);
+    if (!here || !there) return;
+    const theirs = document.adoptNode(there);
+    const edited = fieldsOf(here).filter((field) => field.value !== asked.get(field.name));
+    if (!edited.length) return here.replaceWith(theirs);
+    for (const field of fieldsOf(here)) {
+      if (!edited.includes(field)) field.replaceWith($(`[name="${field.name}"]`, theirs));
+    }
+    $("datalist", here).replaceWith($("datalist", theirs));
+    $("[data-region]", here)?.remove();
+    here.prepend(...theirs.querySelectorAll("[data-region]"));
+    here.action = theirs.getAttribute("action");
+  }
+
   function put(page) {
     for (const name of ["account", "marks", "picks", "notes", "again", "results", "language"]) {
       const here = $(`[data-part="${name}"]`);
       const there = $(`[data-part="${name}"]`, page);
       if (here && there) here.replaceWith(document.adoptNode(there));
     }
-    const filter = $("[data-filter]");
-    const theirs = $("[data-filter]", page);
-    if (filter && theirs) filter.replaceWith(document.adoptNode(theirs));
     document.title = page.title;
     live.textContent = $("#found").textContent;
     watch();
@@ -142,6 +158,8 @@
     swapping?.abort();
     adding?.abort();
     swapping = new AbortController();
+    const filter = $("[data-filter]");
+    const asked = filter && new FormData(filter);
     results().setAttribute("aria-busy", "true");
     try {
       const page = await pageAt(address, swapping);
@@ -149,6 +167,7 @@
       const focused = document.activeElement?.closest?.("[data-part], [data-filter]");
       const field = focused?.matches("[data-filter]") && document.activeElement.name;
       put(page);
+      putFilter(page, asked);
       if (isNew) remember("pushState", address);
       const same = field && $(`[data-filter] [name="${field}"]`);
       if (focused) (same || ($(".picks [aria-current]") ?? $("#found"))).focus({ preventScroll: true });

@@ -270,14 +270,20 @@ def two_frames(page: Page) -> None:
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def test_scrolling_while_a_filter_loads_does_not_stop_it(page: Page) -> None:
-    objects(page)
+def held_back(page: Page, pattern: str) -> list[Route]:
+    """The requests for such an address wait in this list until the test lets them go on."""
     held: list[Route] = []
 
     def hold(route: Route) -> None:
         held.append(route)
 
-    page.route(re.compile("label=Fruit"), hold)
+    page.route(re.compile(pattern), hold)
+    return held
+
+
+def test_scrolling_while_a_filter_loads_does_not_stop_it(page: Page) -> None:
+    objects(page)
+    held = held_back(page, "label=Fruit")
     page.get_by_label("Label").fill("Fruit")
     page.get_by_label("Label").press("Enter")
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
@@ -300,6 +306,24 @@ def test_a_filter_keeps_the_focus_where_it_was(page: Page) -> None:
     page.get_by_label("Label").press("Enter")
     expect(page).to_have_url(re.compile("label=Fruit"))
     expect(page.get_by_label("Label")).to_be_focused()
+
+
+def test_what_is_typed_while_a_filter_loads_stays_and_is_applied(page: Page) -> None:
+    choose(page, drawing("Red apple"), kind="image/png", name="apple.png")
+    expect(cards(page).first).to_be_visible()
+    held = held_back(page, "collection=Objects$")
+    page.get_by_label("Collection").select_option("Objects")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
+    label = page.get_by_label("Label")
+    label.press_sequentially("Fru")
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page).to_have_url(re.compile("collection=Objects$"))
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
+    page.keyboard.type("it")
+    expect(label).to_have_value("Fruit")
+    page.keyboard.press("Tab")
+    expect(page).to_have_url(re.compile("collection=Objects&label=Fruit"))
 
 
 def test_back_from_a_result_shows_all_that_was_scrolled_to(page: Page) -> None:

@@ -228,7 +228,7 @@ VISEARCH_DETECTORS: dict[str, dict[str, Any]] = {
     # A little stricter than the package (0.6, 0.7, 0.8), whose first and last network take pins and hands for faces.
     "mtcnn": {
         "BACKEND": "catalog.vision.detectors.mtcnn.Mtcnn",
-        "OPTIONS": {"min_face_px": 20, "thresholds": (0.8, 0.8, 0.9)},
+        "OPTIONS": {"min_face_px": 20, "thresholds": (0.7, 0.7, 0.9)},
     },
     "frame": {"BACKEND": "catalog.vision.detectors.frame.Frame", "OPTIONS": {}},
     # The article's own package, in a process of its own (requirements/tensorflow.txt).
@@ -294,7 +294,10 @@ CELERY_RESULT_BACKEND = CELERY_BROKER_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "vision"
-CELERY_TASK_ROUTES = {"search.tasks.*": {"queue": "index"}}
+CELERY_TASK_ROUTES = {
+    "search.tasks.fill": {"queue": "vision"},  # it needs the networks; an exact name goes before a pattern
+    "search.tasks.*": {"queue": "index"},
+}
 CELERY_TASK_PUBLISH_RETRY = False  # a nudge that cannot be sent is made up for by the sweep
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -306,6 +309,11 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "sweep": {
         "task": "catalog.tasks.sweep",
+        "schedule": env.float("VISEARCH_SWEEP_SECONDS", default=60.0),
+        "options": {"expires": 55},
+    },
+    "fill-kept-models": {
+        "task": "search.tasks.fill",
         "schedule": env.float("VISEARCH_SWEEP_SECONDS", default=60.0),
         "options": {"expires": 55},
     },

@@ -27,6 +27,7 @@ from catalog.models import Collection
 from catalog.records import NONE, ReadOnly, moment
 from search import progress, tasks
 from search.evaluation import people, requests, shown
+from search.evaluation.by_label import rows_by_label
 from search.evaluation.preview import Limits, NotThresholds, Preview, preview, proposal
 from search.evaluation.records import CannotAdopt, adopt, is_of_another_metric, limits_of, why_not
 from search.models import EvaluationRun
@@ -152,7 +153,7 @@ class EvaluationRunAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold 
             context |= {
                 **_limits_context(request, run),
                 "tiles": shown.figures_in_words(run),
-                "labels": shown.labels_of(run),
+                "labels": rows_by_label(run.figures),
                 "mistakes": shown.mistakes_of(run, request.user, MISTAKES_SHOWN),
                 "examples": shown.examples_of(run, request.user),
                 "places": [place for place in (run.figures["catalogue"], run.figures["queries"]) if place],

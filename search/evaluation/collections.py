@@ -19,6 +19,7 @@ from search.evaluation.labelled import (
     Labelled,
     LabelsAre,
     LeftOut,
+    Missed,
     QueriesInCatalogue,
     Reading,
     drawn,
@@ -151,10 +152,11 @@ def _left_out(found: _Found, labels_are: LabelsAre) -> LeftOut:
     return LeftOut(found.item.name, "it has no label")
 
 
-def _without_region(ready: ImageQuerySet, model: EmbeddingModel, *, only_labelled: bool) -> list[str]:
-    """Names of the ready images in which this pipeline found nothing, or nothing that anybody left standing."""
+def _without_region(ready: ImageQuerySet, model: EmbeddingModel, *, only_labelled: bool) -> list[Missed]:
+    """The ready images in which this pipeline found nothing, or nothing that anybody left standing."""
     shown = Region.objects.filter(pipeline=model.pipeline, dismissed=False, embeddings__model=model)
     without = ready.exclude(pk__in=shown.values("image")).order_by("pk")
     if only_labelled:
         without = without.exclude(label="")
-    return [str(image) for image in without.only("title", "original_name")]
+    images = without.only("title", "original_name", "label")
+    return [Missed(str(image), image.label if only_labelled else "") for image in images]

@@ -19,7 +19,7 @@ from catalog.vision.errors import ImageRefused
 from catalog.vision.extract import BATCH, extract_many
 from catalog.vision.types import DecodedImage, ExtractedRegion
 from search.engines.durable import sha256_of
-from search.evaluation.labelled import Item, Labelled, LabelsAre, LeftOut, Reading
+from search.evaluation.labelled import Item, Labelled, LabelsAre, LeftOut, Missed, Reading
 
 OnFile = Callable[[int, int], None]  # how many files are done, of how many
 
@@ -48,7 +48,7 @@ class _Gathered:
     as_queries: bool
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)  # sha256 to the name of the first file that has it
 
@@ -109,16 +109,18 @@ class _Gathered:
     def _take(self, path: Path, digest: str, regions: Sequence[ExtractedRegion]) -> None:
         name = self._name(path)
         if not regions:
-            self.missed.append(name)
+            self.missed.append(Missed(name, self._label(path)))
             return
         if len(regions) > 1 and not self.as_queries:
             self._leave_out(name, f"it shows {len(regions)} faces, and nothing says which one its label means")
             return
         region = regions[0]
         box = region.detection.box if self.model.pipeline == FACE else None
-        label = printable(path.relative_to(self.folder).parts[0])
-        self.items.append(Item(str(path), name, label, digest, box))
+        self.items.append(Item(str(path), name, self._label(path), digest, box))
         self.vectors.append(region.vectors[self.model.embedder])
+
+    def _label(self, path: Path) -> str:
+        return printable(path.relative_to(self.folder).parts[0])
 
     def _name(self, path: Path) -> str:
         return printable(str(path.relative_to(self.folder)))

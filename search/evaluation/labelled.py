@@ -67,6 +67,14 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """An image in which nothing was found. ``label`` is empty where labels are people: nobody knows who is on it."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """A file or region that was left out, and why."""
 
@@ -78,16 +86,16 @@ class LeftOut:
 class Reading:
     """What was read from one place.
 
-    ``what``: the place, in words. ``images``: how many were looked at. ``missed``: names of those in which nothing was
-    found. ``left_out``: what was found and is in no figure, or could not be read. ``drawn_from``: how many there were
-    to draw ``labelled`` from, 0 where all of them are in it. ``people``: keys by name, where labels are people.
+    ``what``: the place, in words. ``images``: how many were looked at. ``missed``: those in which nothing was found.
+    ``left_out``: what was found and is in no figure, or could not be read. ``drawn_from``: how many there were to draw
+    ``labelled`` from, 0 where all of them are in it. ``people``: keys by name, where labels are people.
     """
 
     what: str
     labels_are: LabelsAre
     images: int
     labelled: Labelled
-    missed: tuple[str, ...] = ()
+    missed: tuple[Missed, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     drawn_from: int = 0
     people: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -54,7 +55,11 @@ def _reading(reading: Reading) -> Json:
         "vectors": len(reading.labelled),
         "drawn_from": reading.found,
         "labels": len(set(reading.labelled.labels)),
-        "missed": {"count": len(reading.missed), "names": list(reading.missed[:MOST_NAMES])},
+        "missed": {
+            "count": len(reading.missed),
+            "names": [each.name for each in reading.missed[:MOST_NAMES]],
+            "per_label": dict(Counter(each.label for each in reading.missed if each.label)),
+        },
         "left_out": {
             "count": len(reading.left_out),
             "names": [asdict(each) for each in reading.left_out[:MOST_NAMES]],

@@ -78,24 +78,6 @@ def mistakes_of(run: EvaluationRun, viewer: Viewer, most: int) -> list[tuple[Sho
     ]
 
 
-def labels_of(run: EvaluationRun) -> list[dict[str, Any]]:
-    """The worst found first."""
-    labels = run.figures["retrieval"]["per_label"]
-    rows = [
-        {
-            "label": label,
-            "n": each["n"],
-            "stored": each["stored"],
-            "p1": each["precision_at"]["1"],
-            "p10": each["precision_at"]["10"],
-            "p100": each["precision_at"]["100"],
-            "map": each["mean_average_precision"],
-        }
-        for label, each in labels.items()
-    ]
-    return sorted(rows, key=lambda row: (row["map"], row["label"]))
-
-
 def _regions(items: Iterable[Mapping[str, Any]], run: EvaluationRun, viewer: Viewer) -> dict[str, Region]:
     """By key, in one query. Keys of files are paths."""
     keys = {item["key"] for item in items if uuid_of(item["key"])} if run.collection_id else set()

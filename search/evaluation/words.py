@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from search.evaluation.by_label import LabelRow, rows_by_label
 from search.evaluation.thresholds import FEW_PAIRS
 
 LABELS_SHOWN = 30
@@ -38,10 +39,9 @@ def _places(figures: Figures) -> Iterator[str]:
 def _retrieval(figures: Figures) -> Iterator[str]:
     retrieval = figures["retrieval"]
     yield f"{figures['way']}, {retrieval['n']} queries, distance {figures['metric']}"
-    yield f"  {'':<24}{'n':>6}{'P@1':>8}{'P@10':>8}{'P@100':>8}{'mAP':>8}"
-    yield _row("all", retrieval)
-    worst = sorted(retrieval["per_label"].items(), key=lambda item: (item[1]["mean_average_precision"], item[0]))
-    yield from (_row(label, each) for label, each in worst[:LABELS_SHOWN])
+    yield f"  {'':<24}{'n':>6}{'P@1':>8}{'P@10':>8}{'P@100':>8}{'mAP':>8}{'missed':>8}"
+    worst = rows_by_label(figures)
+    yield from map(_row, (_all(figures), *worst[:LABELS_SHOWN]))
     if len(worst) > LABELS_SHOWN:
         yield f"  and {len(worst) - LABELS_SHOWN} labels that are found better"
     asked_of = retrieval.get("drawn_from", 0)
@@ -54,10 +54,17 @@ def _retrieval(figures: Figures) -> Iterator[str]:
         yield f"  P@1 with every image in which nothing was found counted as wrong: {retrieval['right_of_all']:.4f}"
 
 
-def _row(label: str, figures: Figures) -> str:
-    at = figures["precision_at"]
-    shares = "".join(f"{value:>8.4f}" for value in (at["1"], at["10"], at["100"], figures["mean_average_precision"]))
-    return f"  {label[:24]:<24}{figures['n']:>6}{shares}"
+def _all(figures: Figures) -> LabelRow:
+    retrieval, asked = figures["retrieval"], figures["queries"] or figures["catalogue"]
+    at, mean = retrieval["precision_at"], retrieval["mean_average_precision"]
+    return LabelRow("all", retrieval["n"], 0, asked["missed"]["count"], at["1"], at["10"], at["100"], mean)
+
+
+def _row(row: LabelRow) -> str:
+    shares = "".join(
+        f"{'-':>8}" if value is None else f"{value:>8.4f}" for value in (row.p1, row.p10, row.p100, row.map)
+    )
+    return f"  {row.label[:24]:<24}{row.n:>6}{shares}{row.missed:>8}"
 
 
 def _verification(figures: Figures) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search.evaluation.labelled import Item, Labelled, LabelsAre, Reading
+from search.evaluation.labelled import Item, Labelled, LabelsAre, Missed, Reading
 
 
 def labelled(vectors: Sequence[Sequence[float]], labels: Sequence[str], prefix: str = "image") -> Labelled:
@@ -27,7 +27,9 @@ def clouds(labels: int, each: int, spread: float, prefix: str = "image", seed: i
 
 
 def reading(of: Labelled, what: str = "the folder photos", missed: Sequence[str] = ()) -> Reading:
-    return Reading(what, LabelsAre.FOLDERS, len(of) + len(missed), of, tuple(missed))
+    """``missed``: paths of images in which nothing was found, as "label/name"."""
+    without = tuple(Missed(path, path.rpartition("/")[0]) for path in missed)
+    return Reading(what, LabelsAre.FOLDERS, len(of) + len(missed), of, without)
 
 
 def sha256_of(name: str) -> str:

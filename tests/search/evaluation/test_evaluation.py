@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -97,18 +98,23 @@ def test_more_queries_than_are_needed_are_drawn_and_still_not_found_by_themselve
 
 
 def test_as_json_and_in_words_it_has_every_figure() -> None:
-    found = evaluate(
-        reading(clouds(5, 12, 0.9)), reading(clouds(5, 4, 0.9, "query", seed=8), missed=["query-x"]), Metric.COSINE
-    )
+    queries = reading(clouds(5, 4, 0.9, "query", seed=8), missed=["label 3/x", "unseen/y", "unseen/z"])
+    found = evaluate(reading(clouds(5, 12, 0.9)), queries, Metric.COSINE)
     figures = json.loads(json.dumps(as_json(found), allow_nan=False))
     assert figures["metric"] == "cosine"
     assert figures["retrieval"]["precision_at"]["10"] == pytest.approx(found.retrieval.precision_at[10], abs=1e-6)
-    assert figures["queries"]["missed"] == {"count": 1, "names": ["query-x"]}
+    assert figures["queries"]["missed"] == {
+        "count": 3,
+        "names": ["label 3/x", "unseen/y", "unseen/z"],
+        "per_label": {"label 3": 1, "unseen": 2},
+    }
     assert len(figures["verification"]["thresholds"]) == 3
     assert len(figures["examples"][0]["nearest"]) == 60
     said = "\n".join(summary(figures))
-    for words in (f"{found.verification.auc:.4f}", "label 3", "query-x", "P@100", "0.01 false matches: distance"):
+    for words in (f"{found.verification.auc:.4f}", "label 3/x", "P@100", "0.01 false matches: distance"):
         assert words in said
+    assert re.search(r"label 3 +4( +0\.\d{4}){4} +1\n", said)
+    assert re.search(r"unseen +0( +-){4} +2\n", said)  # of a label that was missed altogether nothing could be asked
 
 
 def test_people_who_are_not_named_are_not_counted_as_missed() -> None:

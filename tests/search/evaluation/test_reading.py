@@ -10,7 +10,7 @@ import pytest
 from catalog.models import Collection, EmbeddingModel, Person, Region
 from search.evaluation.collections import read_collection
 from search.evaluation.folders import read_folder
-from search.evaluation.labelled import LabelsAre, Reading
+from search.evaluation.labelled import LabelsAre, Missed, Reading
 from tests.cast import make_image
 from tests.library import ready, squares
 from tests.library_fixtures import fakes, media, registered, shop
@@ -68,7 +68,7 @@ def test_a_folder_is_read_as_the_site_would_and_nothing_is_left_out_silently(sho
         ("ada/1.png", "ada"),
         ("ada/deep/2.png", "ada"),
     ]
-    assert reading.missed == ("ada/nobody.png",)
+    assert reading.missed == (Missed("ada/nobody.png", "ada"),)
     said = reasons(reading)
     assert said["ada/again.png"] == "it is the same file as ada/1.png"
     assert "2 faces" in said["ada/several.png"]
@@ -110,7 +110,7 @@ def test_whole_images_have_the_labels_of_their_images(shop: Collection) -> None:
     assert [(item.name, item.label, item.box) for item in reading.labelled.items] == [("A shoe", "shoe", None)]
     assert reading.labels_are is LabelsAre.IMAGES
     assert [each.reason for each in reading.left_out] == ["it has no label"]
-    assert reading.missed == ("without a vector",)
+    assert reading.missed == (Missed("without a vector", "shoe"),)
     assert reading.images == 3
 
 
@@ -120,7 +120,7 @@ def test_faces_have_the_label_of_their_image_where_it_shows_one(shop: Collection
     ready(shop, NONE, label="ada", title="none")
     reading = read_collection(shop, serving("face"))
     assert [item.name for item in reading.labelled.items] == ["one"]
-    assert reading.missed == ("none",)
+    assert reading.missed == (Missed("none", "ada"),)
     assert reasons(reading)["two"].startswith("it shows several faces")
 
 
@@ -141,7 +141,7 @@ def test_what_was_dismissed_is_in_no_figure(shop: Collection) -> None:
     Region.objects.filter(image=image, pipeline="face").update(dismissed=True)
     reading = read_collection(shop, serving("face"))
     assert len(reading.labelled) == 0
-    assert reading.missed == ("one",)
+    assert reading.missed == (Missed("one", "ada"),)
 
 
 def test_of_more_than_can_be_held_some_are_drawn_always_the_same(

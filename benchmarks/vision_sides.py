@@ -1,15 +1,14 @@
 """One side of `benchmarks.vision` in a process of its own: `python -m benchmarks.vision_sides SIDE ...`
 
 WEIGHTS is the resnet50's .h5 file, SHA256 its hash. Reads ``faces`` (find them) or ``vectors`` (find, crop and embed
-them) from stdin, a line each, does that with all files from the bytes on disk, and prints a line of JSON: seconds,
-faces, and the largest memory this process had so far (MB).
+them) from stdin, a line each, does that with all files from the bytes on disk (decoding is part of both jobs), and
+prints a line of JSON: seconds, faces, and the largest memory this process had so far (MB).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ class Article:
         self._embed = load(["resnet50", weights, sha256])["embed"]
         from mtcnn import MTCNN  # after keras-vggface's stand-ins, so that both run on the same Keras
 
-        self._detector = MTCNN()
+        self._detector = MTCNN()  # at its own thresholds
 
     def faces(self, files: Sequence[Path]) -> int:
         return sum(len(self._detect(self._read(file))) for file in files)
@@ -90,7 +89,7 @@ class Ours:
         from catalog.vision.cores import usable_cores
         from catalog.vision.extract import warm_up
 
-        settings.VISEARCH_DETECTORS["mtcnn"]["OPTIONS"] = {"min_face_px": min_face_px}
+        settings.VISEARCH_DETECTORS["mtcnn"]["OPTIONS"] = {"min_face_px": min_face_px}  # thresholds as the package's
         settings.VISEARCH_EMBEDDERS["vggface2-resnet50"]["OPTIONS"] = {"sha256": sha256}
         settings.VISEARCH_PIPELINES = {"face": {"DETECTOR": "mtcnn", "EMBEDDERS": [embedder]}}
         self._lanes = usable_cores()
@@ -134,6 +133,12 @@ SIDES: dict[str, Callable[[str, str], Side]] = {
 }
 
 
+def peak_memory() -> float:
+    """The largest resident memory of this process so far, MB. Not ru_maxrss: it begins as the parent's at the fork."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
 def main() -> None:
     name, sha256, weights, *files = sys.argv[1:]
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
@@ -146,8 +151,7 @@ def main() -> None:
         start = time.perf_counter()
         faces = work(paths)
         seconds = time.perf_counter() - start
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "faces": faces, "memory": memory}), file=answers)
+        print(json.dumps({"seconds": seconds, "faces": faces, "memory": peak_memory()}), file=answers)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from functools import partial
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import F
 
 from catalog import claims, storage
 from catalog.database import AWAY, retry_while_away
@@ -30,7 +31,7 @@ from catalog.storing import Outcome, store
 from catalog.vision import registry
 from catalog.vision.decode import read_image
 from catalog.vision.errors import ModelFailed
-from catalog.vision.extract import embed_regions, extract_many
+from catalog.vision.extract import embed_regions, extract_many, warm_up
 from catalog.vision.types import DecodedImage, ExtractedRegion
 
 logger = logging.getLogger(__name__)
@@ -68,21 +69,46 @@ def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
             raise
         if len(images) > 1:
             for image in images:
+                retry_while_away(partial(claims.renew, token))  # a network that hung may have used up the lease
                 _process(token, [image], models)
         else:
-            _give_up(token, images[0], error)
+            _give_up(token, images[0], error, models)
         return
     _finish(token, outcomes, models)
 
 
-def _give_up(token: str, image: Image, error: Exception) -> None:
+def _give_up(token: str, image: Image, error: Exception, models: Sequence[EmbeddingModel]) -> None:
     if isinstance(error, ModelFailed):
-        _give_back(token, [image], error)
+        retry_while_away(partial(claims.renew, token))
+        _try_on_noise(models)
+        _count_try(token, image, error)
     elif isinstance(error, ImageRefused):  # by an embedder: what does not decode is marked already
         claims.fail(token, image.pk, str(error))
     else:
         logger.error("image %s could not be processed", image.pk, exc_info=error)
         _fail_unexpectedly(token, image.pk, error)
+
+
+def _try_on_noise(models: Sequence[EmbeddingModel]) -> None:
+    """Raises ModelUnavailable where the networks fail for any image, so that none is to blame."""
+    for model in models:
+        warm_up(model.pipeline, embedders_of([model]))
+
+
+def _count_try(token: str, image: Image, error: ModelFailed) -> None:
+    """A network that runs otherwise failed for this image: it is tried again alone, and the last time it fails."""
+    logger.error("image %s: %s", image.pk, error)
+    tries = image.attempts + 1  # `image` is from before this claim
+    if tries >= settings.VISEARCH_MAX_ATTEMPTS:
+        claims.fail(
+            token,
+            image.pk,
+            f"The model {error.name} failed for this image {tries} times, while it runs for others. The worker's log "
+            "says more. Take another image, or let another model run.",
+        )
+        return
+    claims.held_by(token).filter(pk=image.pk).update(attempts=F("attempts") + 1)  # as `release` takes one off
+    claims.release(token, [image.pk], f"Waiting: the model {error.name} failed for this image; it is tried again.")
 
 
 def _give_back(token: str, images: Sequence[Image], error: ModelUnavailable | NoServingModel) -> None:

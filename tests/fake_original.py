@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,17 @@ NAME = "tests.fake_original"
 
 
 def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
-    """Arguments: ``broken`` does not load, ``slow`` takes for ever."""
+    """Arguments: ``broken`` does not load and notes that in the file named next, ``slow`` takes for ever."""
     if "broken" in arguments:
+        for note in arguments[1:]:
+            with Path(note).open("a") as file:
+                file.write("started\n")
         raise ImportError("no module of that name\nand a second line")
     if "slow" in arguments:
         time.sleep(600)
-    return {task.__name__: task for task in (echo, who, fail, die, hang, babble, detect, preprocess, features, embed)}
+    tasks = {task.__name__: task for task in (echo, who, fail, die, hang, babble, detect, preprocess, features, embed)}
+    weights = Path(arguments[1]).read_bytes() if len(arguments) > 2 else b""
+    return tasks | {"features": {b"zeros": zeros, b"same": same}.get(weights, features)}
 
 
 def echo(**arrays: NDArray[Any]) -> Arrays:
@@ -30,8 +36,9 @@ def echo(**arrays: NDArray[Any]) -> Arrays:
 
 
 def who() -> Arrays:
-    """This process, and whether it was given the site's secrets."""
-    return {"pid": np.array(os.getpid()), "secrets": np.array("SECRET_KEY" in os.environ)}
+    """This process, and what of the environment it was given."""
+    cuda = np.array(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    return {"pid": np.array(os.getpid()), "environment": np.array(list(os.environ)), "cuda": cuda}
 
 
 def fail() -> Arrays:
@@ -72,6 +79,14 @@ def preprocess(crops: NDArray[np.uint8]) -> Arrays:
 def features(x: NDArray[np.float32]) -> Arrays:
     """The means of the three channels."""
     return {"vectors": x.mean(axis=(1, 2))}
+
+
+def zeros(x: NDArray[np.float32]) -> Arrays:
+    return {"vectors": np.zeros((len(x), 3), np.float32)}
+
+
+def same(x: NDArray[np.float32]) -> Arrays:
+    return {"vectors": np.ones((len(x), 3), np.float32)}
 
 
 def embed(crops: NDArray[np.uint8]) -> Arrays:

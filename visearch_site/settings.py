@@ -225,10 +225,10 @@ VISEARCH_MODELS_DIR = Path(env.str("VISEARCH_MODELS", default=str(VAR_DIR / "mod
 VISEARCH_THREADS = env.int("VISEARCH_THREADS", default=0)  # cores a process may use for networks; 0: all of them
 VISEARCH_ONNX_PROVIDERS = env.list("VISEARCH_ONNX_PROVIDERS", default=["CPU"])  # best first: CPU, CUDA, OpenVINO
 VISEARCH_DETECTORS: dict[str, dict[str, Any]] = {
-    # A little stricter than the package (0.6, 0.7, 0.8), whose first and last network take pins and hands for faces.
+    # A little stricter than the package (0.6, 0.7, 0.8): what that keeps out, and loses, says docs/models.md.
     "mtcnn": {
         "BACKEND": "catalog.vision.detectors.mtcnn.Mtcnn",
-        "OPTIONS": {"min_face_px": 20, "thresholds": (0.7, 0.7, 0.9)},
+        "OPTIONS": {"min_face_px": 20, "thresholds": (0.75, 0.75, 0.9)},
     },
     "frame": {"BACKEND": "catalog.vision.detectors.frame.Frame", "OPTIONS": {}},
     # The article's own package, in a process of its own (requirements/tensorflow.txt).
@@ -272,10 +272,31 @@ VISEARCH_ENGINES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "search.engines.nmslib_hnsw.NmslibHnsw", "OPTIONS": {"m": 16, "ef_construction": 200}},
     "exact": {"BACKEND": "search.engines.exact.Exact", "OPTIONS": {}},
 }
+if env.str("VISEARCH_MILVUS_URI", default=""):  # what is in CONNECTION is neither recorded nor logged
+    VISEARCH_ENGINES["milvus"] = {
+        "BACKEND": "search.engines.milvus.Milvus",
+        "OPTIONS": {},
+        "CONNECTION": {
+            "uri": env.str("VISEARCH_MILVUS_URI"),
+            "token": env.str("VISEARCH_MILVUS_TOKEN", default=""),
+            "database": env.str("VISEARCH_MILVUS_DATABASE", default=""),
+            "prefix": env.str("VISEARCH_MILVUS_PREFIX", default="visearch"),
+        },
+    }
+_optional_engines: dict[str, dict[str, Any]] = {  # named only where asked for: their libraries may not be installed
+    "faiss": {"BACKEND": "search.engines.faiss_hnsw.FaissHnsw", "OPTIONS": {}},
+    "faiss-fp16": {"BACKEND": "search.engines.faiss_hnsw.FaissHnsw", "OPTIONS": {"storage": "fp16"}},
+    "annoy": {"BACKEND": "search.engines.annoy_trees.AnnoyTrees", "OPTIONS": {}},
+}
+_engine = env.str("VISEARCH_ENGINE", default="default")  # an entry of VISEARCH_ENGINES
+if _engine in _optional_engines:
+    VISEARCH_ENGINES[_engine] = _optional_engines[_engine]
+if _engine in VISEARCH_ENGINES:
+    VISEARCH_ENGINES[_engine]["OPTIONS"] |= env.json("VISEARCH_ENGINE_OPTIONS", default={})
 VISEARCH_INDEXES: dict[str, dict[str, str]] = {
-    "face": {"ENGINE": "default", "METRIC": env.str("VISEARCH_FACE_METRIC", default="l2")},
-    "image": {"ENGINE": "default", "METRIC": "cosine"},
-    "digit": {"ENGINE": "default", "METRIC": "cosine"},
+    "face": {"ENGINE": _engine, "METRIC": env.str("VISEARCH_FACE_METRIC", default="l2")},
+    "image": {"ENGINE": _engine, "METRIC": "cosine"},
+    "digit": {"ENGINE": _engine, "METRIC": "cosine"},
 }
 # Models that operators bring, in a file of their own: entries that join those above, or take their place.
 _brought = read_models_file(env.str("VISEARCH_MODELS_FILE", default=""))
@@ -283,6 +304,13 @@ VISEARCH_DETECTORS |= _brought["detectors"]
 VISEARCH_EMBEDDERS |= _brought["embedders"]
 VISEARCH_PIPELINES |= _brought["pipelines"]
 VISEARCH_INDEXES |= _brought["indexes"]
+
+# Where hosts without a disk in common hand generations on to each other; "" where they share VISEARCH_INDEXES_DIR.
+if env.str("VISEARCH_INDEXES_STORAGE", default=""):
+    STORAGES["indexes"] = {
+        "BACKEND": env.str("VISEARCH_INDEXES_STORAGE"),
+        "OPTIONS": env.json("VISEARCH_INDEXES_OPTIONS", default={}),
+    }
 
 VISEARCH_REBUILD_SHARE = env.float("VISEARCH_REBUILD_SHARE", default=0.05)  # new or dropped share that makes it due
 VISEARCH_REBUILD_ROWS = env.int("VISEARCH_REBUILD_ROWS", default=200)  # ... but never for fewer rows than this
@@ -372,6 +400,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"nmslib": {"level": "WARNING"}},  # at import it tells of each of its 70 spaces and methods
+    # At import NMSLIB tells of each of its 70 spaces and methods, FAISS of the processor it was compiled for.
+    "loggers": {"nmslib": {"level": "WARNING"}, "faiss.loader": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from catalog.digits.rows import SIDE
-from catalog.vision.digits import mnist_form
+from catalog.vision.mnist_form import placed
 
 NO_DIGIT = 10  # the class of a shape that is none
 
@@ -17,9 +16,8 @@ DEGREES = 12.0
 SLANT = 0.25  # pixels aside for each pixel up
 STRETCH = 0.1  # of each side for itself
 SHIFT = 1.5  # pixels
-BEND = (
-    1.0  # pixels, standard deviation at the points of a grid of BENDS x BENDS (Simard, Steinkraus, Platt, ICDAR 2003)
-)
+# Pixels, standard deviation at the points of a grid of BENDS x BENDS (Simard, Steinkraus, Platt, ICDAR 2003).
+BEND = 1.0
 BENDS = 5
 THINNER_OR_THICKER = 0.5  # share of the digits; by as much as one pixel
 BLURRED, BLUR = 0.2, 0.8  # share, and the largest standard deviation in pixels
@@ -70,16 +68,15 @@ _LETTERS = "AEFHKMNRTVWXYadefhkmnrtwxy?%&#@"  # those that nobody takes for a di
 
 
 def shapes(count: int, random: np.random.Generator) -> Ink:
-    """(count, 28, 28): letters, figures, scribbles, blots and empty frames, in MNIST's form."""
-    kinds = (_letter, _figure, _scribble, _blot, _nothing)
+    """(count, 28, 28): letters, figures, scribbles, blots and empty frames, placed as MNIST's digits are."""
+    kinds = (_letter, _figure, _scribble, _blot, _empty)
     drawn = [kinds[random.choice(len(kinds), p=(0.3, 0.3, 0.2, 0.15, 0.05))](random) for _ in range(count)]
-    return np.array([mnist_form(Image.fromarray(each).convert("RGB")) for each in drawn], np.uint8).reshape(
-        -1, SIDE, SIDE
-    )
+    frames = [placed((each / 255).astype(np.float32)) for each in drawn]
+    return np.rint(np.reshape(frames, (-1, SIDE, SIDE)) * 255).astype(np.uint8)
 
 
 def _letter(random: np.random.Generator) -> Ink:
-    canvas = _nothing(random)
+    canvas = _canvas()
     letter = _LETTERS[random.integers(len(_LETTERS))]
     font = int(random.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX]))
     return np.asarray(cv2.putText(canvas, letter, (24, 66), font, 2, 255, int(random.integers(3, 8)), cv2.LINE_AA))
@@ -87,7 +84,7 @@ def _letter(random: np.random.Generator) -> Ink:
 
 def _figure(random: np.random.Generator) -> Ink:
     """A polygon of three to six corners or an ellipse, full; or the outline of a polygon."""
-    canvas, middle = _nothing(random), _CANVAS // 2
+    canvas, middle = _canvas(), _CANVAS // 2
     if random.random() < 0.3:
         axes = tuple(int(each) for each in random.integers(12, 40, 2))
         return np.asarray(cv2.ellipse(canvas, (middle, middle), axes, random.uniform(0, 180), 0, 360, 255, -1))
@@ -101,7 +98,7 @@ def _figure(random: np.random.Generator) -> Ink:
 
 def _scribble(random: np.random.Generator) -> Ink:
     points = random.integers(10, _CANVAS - 10, (random.integers(6, 12), 2)).astype(np.int32)
-    canvas = _nothing(random)
+    canvas = _canvas()
     return np.asarray(cv2.polylines(canvas, [points], False, 255, int(random.integers(3, 8)), cv2.LINE_AA))
 
 
@@ -110,5 +107,9 @@ def _blot(random: np.random.Generator) -> Ink:
     return np.where(noise > np.quantile(noise, random.uniform(0.6, 0.9)), 255, 0).astype(np.uint8)
 
 
-def _nothing(_: np.random.Generator) -> Ink:
+def _empty(_: np.random.Generator) -> Ink:
+    return _canvas()
+
+
+def _canvas() -> Ink:
     return np.zeros((_CANVAS, _CANVAS), np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from catalog.digits.rows import Digits, held_out
+from catalog.digits.rows import Digits
 
 _BATCH = 500
 Vectors = NDArray[np.float32]
@@ -41,7 +41,7 @@ def vectors_of(model: bytes, ink: NDArray[np.uint8]) -> Vectors:
 
 def measure(vectors: Vectors, digits: Digits) -> Precision:
     """``vectors`` (n, d) of all rows, of length 1."""
-    apart = held_out(len(digits))
+    apart = digits.apart
     p_at_1, p_at_100 = precisions(
         vectors[apart], digits.labels[apart], vectors[~apart], digits.labels[~apart], (1, 100)
     )

@@ -9,12 +9,11 @@ from itertools import zip_longest
 
 from PIL import Image, ImageOps
 
-from catalog.digits.rows import SIDE, DigitsUnavailable, table_rows
+from catalog.digits.rows import LICENCE, SIDE, DigitsUnavailable, table_rows
 from catalog.samples.types import Sample, SamplesMissing
 from catalog.uploads import ImageFacts
 
 NAMES = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-LICENCE = "CC BY-SA 3.0, Yann LeCun and Corinna Cortes (MNIST)"
 SOURCE_URL = "http://yann.lecun.com/exdb/mnist/"
 SIDE_PX = 112  # of the image that is made of it
 

@@ -188,7 +188,7 @@ EFFICIENTNET_LITE0 = Card(
     },
 )
 DIGIT_CNN = Card(
-    version="1",
+    version="2",
     networks=(networks.DIGIT_CNN,),
     dimension=64,
     preprocessing={**_DECODING, "form": "MNIST: 28 x 28, light on dark, 20 px, centre of mass at 14, 14"},

@@ -138,6 +138,13 @@ def _read(path: Path, key: str, *_state: int) -> Head:
     return head
 
 
+def remove(key: str, directory: Path) -> None:
+    """Remove the record of this head and its file, as far as they are there. Raises OSError."""
+    if _KEY.fullmatch(key):
+        for suffix in (".json", ".onnx"):  # the record first: a file without one is never run
+            (directory / FOLDER / f"{key}{suffix}").unlink(missing_ok=True)
+
+
 def keys(directory: Path) -> list[str]:
     """Names of all heads that have a record or a file."""
     try:

@@ -1,41 +1,69 @@
-"""What was written on an image: how far each pixel stands out from the ground, whatever the colours and the light."""
+"""What was written on an image: how far each pixel stands out from the ground, whatever the colours and the light.
+
+Two ways to know the ground. Of the whole image at once: one colour or a smooth surface, which is exact for a digit that
+fills its image and in light that changes slowly. Of each place by its neighbours (`inks_by_place`): what is left when
+everything narrower than a stroke is closed or opened away (grey morphology: Serra, Image Analysis and Mathematical
+Morphology, 1982), which knows the edge of a shadow from ink.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image as PILImage
 
-from catalog.vision import preprocess
-
-_WORKING_SIDE = 480  # pixels: a larger image is averaged down to it first
 _SURFACE_SIDE = 40  # pixels of the small copy to which the ground is fitted
 _SURFACE_ROUNDS = 12
 _RIM_WEIGHT = 4.0  # how much more a pixel of the rim says about the ground than one of the middle
-_CLEAR = (
-    0.85  # of the variance between ink and ground: so clear must it be on a ground of one colour to be taken for one
-)
+_WIDEST_STROKE = 0.2  # of the image's longer side: what is wider is ground to `inks_by_place`
+_DETAIL = 12  # of the longer side: colours change from ink to ground within such a part of it
+_SMOOTHED = 1.5, 4.0  # pixels at 480 of side: against grain in the ground, and in how bright it is
+_GAINS = 0.5, 2.5  # the least and the most by which ink in another light is made as strong as elsewhere
+_CLEAR = 0.85  # of the variance is between ink and ground: so clear must one colour of ground be to be taken for it
 _LEAST_CONTRAST = 12.0  # of 255: less is a blank sheet with its stains
 _NOISE = 3.0  # standard deviations of the ground that are not ink
 
 Array = NDArray[np.float32]
 
 
-def ink_of(image: PILImage) -> Array:
-    """(height, width) of ``image`` (8-bit RGB), of at most 480 px a side: 0 (ground) to 1 (full ink).
+def ink_by_surface(pixels: Array) -> Array:
+    """``pixels`` (height, width, 3) to (height, width): 0 (ground) to 1 (full ink); all 0 where nothing stands out.
 
     The ground is what the rim and the most of the image are. So it does not matter which of the two is darker.
     """
-    pixels = np.asarray(preprocess.capped(image, _WORKING_SIDE), np.float32)
-    along = _along(pixels - _ground(pixels))
+    return _from_none_to_full(_along(pixels - _ground(pixels)))
+
+
+def inks_by_place(pixels: Array) -> tuple[Array, Array]:
+    """The same twice: what is darker than its surroundings, and what is lighter. One of them is the ink.
+
+    "Dark" and "light" are the two ends of the direction in which colours change over short distances.
+    """
+    side = max(pixels.shape[:2])
+    width = int(_WIDEST_STROKE * side) | 1
+    square = np.ones((width, width), np.uint8)
+    grain, light = (max(0.3, side / 480 * each) for each in _SMOOTHED)
+    line = np.asarray(pixels @ _main_direction(pixels - cv2.GaussianBlur(pixels, (0, 0), side / _DETAIL)), np.float32)
+    smooth = cv2.GaussianBlur(line, (0, 0), grain)
+    brightness = np.linalg.norm(cv2.GaussianBlur(pixels, (0, 0), light), axis=2)
+    brightness = cv2.morphologyEx(brightness, cv2.MORPH_CLOSE, square)
+    gain = np.clip(np.median(brightness) / np.maximum(brightness, 1), *_GAINS)
+    dark = (cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, square) - line) * gain
+    pale = (line - cv2.morphologyEx(smooth, cv2.MORPH_OPEN, square)) * gain
+    return _from_none_to_full(dark), _from_none_to_full(pale)
+
+
+def _from_none_to_full(along: NDArray[np.floating]) -> Array:
+    """0 where ``along`` is no more than the ground's own noise, 1 where it is as strong as nearly all ink."""
     strong = along > _otsu(along)
-    if not strong.any():
-        return np.zeros(along.shape, np.float32)
+    nothing = np.zeros(along.shape, np.float32)
+    if not strong.any() or strong.all():
+        return nothing
     full = float(np.percentile(along[strong], 90))
-    floor = _NOISE * 1.4826 * float(np.median(np.abs(along[~strong])))
-    if full < max(_LEAST_CONTRAST, 2 * floor):
-        return np.zeros(along.shape, np.float32)
+    ground = float(np.median(along[~strong]))
+    floor = ground + _NOISE * 1.4826 * float(np.median(np.abs(along[~strong] - ground)))
+    if full - ground < _LEAST_CONTRAST or full < 2 * floor:
+        return nothing
     return np.asarray(np.clip((along - floor) / (full - floor), 0, 1), np.float32)
 
 
@@ -118,7 +146,7 @@ def _main_direction(apart: Array) -> Array:
     return vectors[:, -1].astype(np.float32)
 
 
-def _otsu(values: Array) -> float:
+def _otsu(values: NDArray[np.floating]) -> float:
     """The threshold between ground and ink (Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9(1), 1979)."""
     top = float(values.max())
     if top <= 0:

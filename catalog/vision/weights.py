@@ -184,7 +184,7 @@ EFFICIENTNET_LITE0 = PackageFile(
 DIGIT_CNN = OwnFile(
     "digit-cnn",
     "trained/digit-cnn.onnx",
-    "bd71e1fdae9991d3c48936a1c7f83ca3e9216aeb47a4df19fef82e0920d2ac63",
+    "3546a12b5ca8facb27dbe183d0cdc7778222a22615a66aa4335381918e92a382",
     "CC-BY-SA-3.0",
     "http://yann.lecun.com/exdb/mnist/",
 )

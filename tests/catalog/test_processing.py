@@ -24,8 +24,10 @@ from catalog.processing import process_batch
 from catalog.tasks import process_images
 from catalog.uploads import process_again
 from catalog.vision.errors import ModelFailed
+from catalog.vision.originals.client import Original
 from tests.cast import make_face
 from tests.drawn import image_file, photo, turned_photo
+from tests.fake_original import NAME as FAKE_ORIGINAL
 from tests.fakes import ColourSquares, MeanColour
 from tests.library import (
     InThread,
@@ -387,6 +389,53 @@ def test_an_image_that_the_detectors_network_fails_for_waits_alone(
     images = [put_image(shop, photo(seed, (30 + (seed == 1), 20))) for seed in range(3)]
     assert process_batch() == 3
     assert [Image.objects.get(pk=image.pk).status for image in images] == ["ready", "queued", "ready"]
+
+
+@pytest.mark.parametrize(
+    "harm", [{"task": "fail"}, {"task": "die", "status": np.array(3)}, {"task": "hang"}], ids=["fail", "die", "hang"]
+)
+def test_an_image_on_which_an_original_breaks_holds_up_no_other_and_fails_in_the_end(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, harm: dict[str, Any]
+) -> None:
+    package = Original("squares", FAKE_ORIGINAL, answer_seconds=1 if harm["task"] == "hang" else 60, stateless=True)
+    detect = ColourSquares.detect
+
+    def detect_by_process(self: ColourSquares, image: PILImage.Image) -> Any:
+        package.ask(**(harm if image.size == (31, 20) else {"task": "who"}))
+        return detect(self, image)
+
+    monkeypatch.setattr(ColourSquares, "detect", detect_by_process)
+    package.ask("who")
+    images = [put_image(shop, photo(seed, (30 + (seed == 0), 20))) for seed in range(3)]
+    assert process_batch() == 3
+    assert [Image.objects.get(pk=image.pk).status for image in images] == ["queued", "ready", "ready"]
+    end_all_rests()
+    later = put_image(shop, photo(9, (30, 20)))
+    assert [process_batch(), process_batch(), process_batch()] == [1, 1, 0]  # it is tried alone
+    assert Image.objects.get(pk=later.pk).status == "ready"
+    assert "squares failed for this image; it is tried again" in Image.objects.get(pk=images[0].pk).reason
+    end_all_rests()
+    process_all()
+    failed = Image.objects.get(pk=images[0].pk)
+    assert failed.status == IntakeLine.objects.get(image=failed).verdict == "failed"
+    assert "The model squares failed for this image 3 times, while it runs for others" in failed.reason
+    package.close()
+
+
+def test_images_wait_for_an_original_that_breaks_on_everything(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Original("squares", FAKE_ORIGINAL, stateless=True)
+    monkeypatch.setattr(ColourSquares, "detect", lambda self, image: package.ask("fail"))
+    images = [put_image(shop, photo(seed)) for seed in range(2)]
+    for _ in range(4):
+        process_all()
+        end_all_rests()
+    package.close()
+    for image in images:
+        image.refresh_from_db()
+        assert (image.status, image.attempts) == ("queued", 0)
+        assert "the model squares cannot be used" in image.reason
 
 
 def test_an_image_that_cannot_be_stored_fails_alone(

@@ -1,7 +1,7 @@
 """The net of `digit-cnn`: its architecture, its graph from trained weights, and the file in this repository.
 
 Convolutions with their batch norms folded in, one pooling, a last convolution without a bend, then the unit sphere:
-217,000 numbers, 7 million multiplications for a digit.
+217,000 numbers, 7 million multiplications for a digit. Where there is no ink it gives a vector that no digit is near.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ LAYERS = (
 def from_weights(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """``x`` (n, 1, 28, 28), ink 0..255 on 0, to ``vectors`` (n, 64) of length 1.
 
-    ``arrays``: for layer N `kernelN` (out, in, h, w) and `biasN` (out,), float32.
+    ``arrays``: for layer N `kernelN` (out, in, h, w) and `biasN` (out,), and `nothing` (64,), of length 1, which is the
+    vector of a frame without any ink; float32.
     """
     graph = Graph("digit_cnn")
+    most = graph.add("Flatten", graph.add("ReduceMax", "x", axes=[1, 2, 3], keepdims=1))
+    has_ink = graph.add("Greater", most, graph.constant(np.array(0, np.float32)))
     x = graph.scaled("x", np.zeros((1, 1, 1, 1), np.float32), 1 / 255)
     for number, layer in enumerate(LAYERS):
         pad = layer.size // 2 if layer.padded else 0
@@ -62,6 +65,7 @@ def from_weights(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     x = graph.add("Flatten", x)
     norm = graph.add("ReduceL2", x, axes=[1], keepdims=1)
     x = graph.add("Div", x, graph.add("Max", norm, graph.constant(np.array(_TINY, np.float32))))
+    x = graph.add("Where", has_ink, x, graph.constant(arrays["nothing"][None].astype(np.float32)))
     return graph.to_bytes({"x": ["n", 1, SIDE, SIDE]}, {"vectors": (x, ["n", DIMENSION])})
 
 

@@ -28,15 +28,21 @@ class MtcnnTensorflow:
 
     def __init__(self, context: Context, options: MtcnnTensorflowOptions) -> None:
         self._options = options
-        self._original = Original(_NAME, PROGRAM, threads=context.threads)
+        self._has_weights = False
+        self._original = Original(_NAME, PROGRAM, threads=context.threads, stateless=True)
 
     def detect(self, image: PILImage) -> list[Detection]:
-        """Faces of at least ``min_face_px`` pixels, largest first as by `mtcnn.Mtcnn`. Raises ModelUnavailable."""
+        """Faces of at least ``min_face_px`` pixels, largest first as by `mtcnn.Mtcnn`.
+
+        Raises ModelUnavailable, also where the package's own weights are not those of the card, and ModelFailed where
+        the package cannot be run on this image.
+        """
         if min(image.size) < _CELL:
             return []
         missing = self.CARD.problem(_NAME)
         if missing:
             raise ModelUnavailable(_NAME, missing)
+        self._check_weights()
         answer = self._original.ask(
             "detect",
             image=np.asarray(image),
@@ -54,6 +60,13 @@ class MtcnnTensorflow:
         return sorted(
             (face for face in faces if face.box.area > 0), key=lambda face: face.box.area * face.score, reverse=True
         )
+
+    def _check_weights(self) -> None:
+        """Once: they are in the fingerprint, and the package reads them by itself."""
+        if not self._has_weights:
+            for source in self.CARD.weights:
+                source.read()
+            self._has_weights = True
 
 
 def _detection(box: list[float], score: float, points: list[float], size: tuple[int, int]) -> Detection:

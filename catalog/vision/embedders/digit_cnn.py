@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Image as PILImage
 
-from catalog.vision import cards, digits, networks, preprocess
+from catalog.vision import cards, networks, preprocess
 from catalog.vision.cards import Context, NoOptions
+from catalog.vision.mnist_form import mnist_form
 from catalog.vision.runtime import Session
 from catalog.vision.types import DecodedImage, Detection
 
@@ -25,13 +26,13 @@ class DigitCnn:
         self._session = Session(networks.DIGIT_CNN, context)
 
     def crop(self, image: DecodedImage, detection: Detection) -> PILImage:
-        """The digit of the box in MNIST's form, 28 x 28 px, its three channels alike (catalog.vision.digits)."""
+        """The digit of the box in MNIST's form, 28 x 28 px, its three channels alike (catalog.vision.mnist_form)."""
         box = preprocess.visible(detection.box.scaled(1 / image.scale), *image.pixels.size)
         corners = (round(box.x), round(box.y), round(box.right), round(box.bottom))
         part = image.pixels.crop(
             (corners[0], corners[1], max(corners[2], corners[0] + 1), max(corners[3], corners[1] + 1))
         )
-        return Image.fromarray(digits.mnist_form(part)).convert("RGB")
+        return Image.fromarray(mnist_form(part)).convert("RGB")
 
     def embed(self, crops: Sequence[PILImage]) -> NDArray[np.float32]:
         if not crops:

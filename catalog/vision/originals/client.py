@@ -1,13 +1,20 @@
-"""One original in a process of its own, asked from any thread; started when first asked, and again when it died."""
+"""One program in a process of its own, asked from any thread; started when first asked.
+
+An original (`stateless`) is started again when it died. What keeps what it was told (catalog.digits.training) is not.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,19 +29,27 @@ from catalog.vision.originals.child import ERROR, READY, TASK
 from catalog.vision.originals.messages import Arrays, Ended, receive, send
 
 PROJECT = Path(__file__).resolve().parents[3]
-SECRETS = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL"})  # no business of others' code
+# Settings and credentials, which are no business of others' code.
+_SECRET = re.compile(r"^(VISEARCH|DJANGO|PG|POSTGRES|AWS|AZURE|GOOGLE)_?|SECRET|PASSW|TOKEN|KEY|CREDENTIAL|_(URL|DSN)$")
+# On a GPU TensorFlow convolves in TF32, wrong by 1e-3 where 2e-6 is allowed, and a process takes nearly all its memory.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 _LAST_WORDS = 300  # characters of what a process that died said last
+_TRACEBACK = 4000  # characters of what it said of an error that go to the log
+
+logger = logging.getLogger(__name__)
 
 _clients: weakref.WeakSet[Original] = weakref.WeakSet()
 _inherited: list[subprocess.Popen[bytes]] = []  # processes of our parent, kept so that nothing waits for them
 
 
 class Original:
-    """Asks the program ``module`` (``catalog.vision.originals.programs``), one request at a time.
+    """Asks the program ``module`` (as those of ``catalog.vision.originals.programs``), one request at a time.
 
     ``name`` is how messages call it, ``threads`` how many cores it may use (0: all). Where it takes longer than
-    ``start_seconds`` to load or ``answer_seconds`` for one answer, it is ended. After a fork the child starts a process
-    of its own.
+    ``start_seconds`` to load or ``answer_seconds`` for one answer, it is ended; nobody waits longer than
+    ``answer_seconds`` for the requests of others. ``stateless``: it keeps nothing between two requests, so where it
+    ended the next one starts another (in a child of a fork: one of its own), but not within ``rest_seconds`` of a start
+    that failed.
     """
 
     def __init__(
@@ -45,9 +60,15 @@ class Original:
         *,
         threads: int = 0,
         start_seconds: float = 300,
-        answer_seconds: float = 120,
+        answer_seconds: float = 60,  # less than the lease of an image (VISEARCH_LEASE_SECONDS)
+        rest_seconds: float = 30,
+        stateless: bool = False,
     ) -> None:
         self._name = name
+        self._stateless = stateless
+        self._was_started = False
+        self._rest_seconds = rest_seconds
+        self._refused: tuple[float, ModelUnavailable] | None = None  # until when, and why the last start failed
         self._command = [sys.executable, "-m", "catalog.vision.originals.child", module, *arguments]
         self._environment = _environment(threads)
         self._start_seconds, self._answer_seconds = start_seconds, answer_seconds
@@ -57,17 +78,34 @@ class Original:
         _clients.add(self)
 
     def ask(self, task: str, **arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The task's results. Raises ModelUnavailable where it raised, died, took too long or could not start."""
-        with self._lock:
+        """The task's results.
+
+        Raises ModelFailed where it raised, or died or took too long over it (other requests may do better), otherwise
+        ModelUnavailable: it could not start, or is too busy.
+        """
+        with self._turn():
             process = self._running()
-            with self._within(process, self._answer_seconds):
+            with self._within(process, self._answer_seconds, ModelFailed):
                 assert process.stdin and process.stdout
                 send(process.stdin, {TASK: np.array(task), **arrays})
                 answer = receive(process.stdout)
-        return self._checked(answer)
+            self._listen(is_error=ERROR in answer)
+        if ERROR in answer:
+            raise self._error(ModelFailed, f"answered with an error: {answer[ERROR]}")
+        return answer
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=self._answer_seconds):
+            raise self._error(ModelUnavailable, f"was busy with other requests for {self._answer_seconds:g} s")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def close(self) -> None:
-        """End the process; the next request starts another."""
+        """End the process; where it is stateless, the next request starts another."""
         with self._lock:
             self._end()
 
@@ -79,7 +117,23 @@ class Original:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
+        self._may_start()
+        try:
+            return self._started()
+        except ModelUnavailable as error:
+            self._refused = time.monotonic() + self._rest_seconds, error
+            raise
+
+    def _may_start(self) -> None:
+        if self._was_started and not self._stateless:
+            raise self._error(ModelUnavailable, "has ended, and what it was told with it")
+        if self._refused and time.monotonic() < self._refused[0]:
+            raise ModelUnavailable(self._name, str(self._refused[1]))
+
+    def _started(self) -> subprocess.Popen[bytes]:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        fcntl.fcntl(self._said, fcntl.F_SETFL, fcntl.fcntl(self._said, fcntl.F_GETFL) | os.O_APPEND)  # see _listen
+        self._was_started = True
         self._process = process = subprocess.Popen(  # noqa: S603
             self._command,
             stdin=subprocess.PIPE,
@@ -89,17 +143,18 @@ class Original:
             env=self._environment,
             start_new_session=True,  # Ctrl-C is for the parent, which may want to finish; this ends with it anyway
         )
-        with self._within(process, self._start_seconds):
+        with self._within(process, self._start_seconds, ModelUnavailable):
             assert process.stdout
             hello = receive(process.stdout)
         if READY not in hello:
+            self._listen(is_error=True)
             self._end()
-            self._checked(hello)
+            raise self._error(ModelUnavailable, f"could not start: {hello.get(ERROR)}")
         return process
 
     @contextmanager
-    def _within(self, process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-        """Ends the process when the block takes longer, and says of either end what happened."""
+    def _within(self, process: subprocess.Popen[bytes], seconds: float, kind: type[ModelUnavailable]) -> Iterator[None]:
+        """Ends the process when the block takes longer, and says of either end what happened, raising ``kind``."""
         late = threading.Event()
 
         def expire() -> None:
@@ -114,7 +169,7 @@ class Original:
         except (Ended, OSError) as error:
             how = f"did not answer within {seconds:g} s" if late.is_set() else self._how_it_ended(process, error)
             self._end()
-            raise self._unavailable(f"{how}. It is started again when it is next needed.") from error
+            raise self._error(kind, how) from error
         except BaseException:
             self._end()  # an answer may still be on its way, and must not be taken for the next one
             raise
@@ -131,19 +186,25 @@ class Original:
         return f"{how}, after it had said {words!r}" if words else f"{how} without a word"
 
     def _last_words(self) -> str:
-        assert self._said
-        end = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, end - _LAST_WORDS))
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        lines = self._words(_LAST_WORDS).splitlines()
         return lines[-1].strip() if lines else ""
 
-    def _checked(self, answer: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if ERROR in answer:
-            raise self._unavailable(f"answered with an error: {answer[ERROR]}")
-        return answer
+    def _listen(self, *, is_error: bool) -> None:
+        """Forget what it printed (the file has a name nowhere and would grow as long as it lives), or log it."""
+        assert self._said
+        words = self._words(_TRACEBACK) if is_error else ""
+        if words:
+            logger.error("%s printed:\n%s", self._name, words)
+        self._said.truncate(0)
 
-    def _unavailable(self, what: str) -> ModelUnavailable:
-        return ModelUnavailable(self._name, f"The original {self._name}, which runs in a process of its own, {what}")
+    def _words(self, most: int) -> str:
+        assert self._said
+        end = self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, end - most))
+        return self._said.read().decode(errors="replace").strip()
+
+    def _error(self, kind: type[ModelUnavailable], what: str) -> ModelUnavailable:
+        return kind(self._name, f"The process of {self._name} {what}")
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -175,13 +236,13 @@ def checked(
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """The arrays of an answer in the order of ``shapes``, whose None is any length; every one finite floats.
 
-    Raises ModelUnavailable.
+    Raises ModelFailed.
     """
     for key, shape in shapes.items():
         values = answer.get(key)
         if values is None or values.dtype.kind != "f" or not _fits(values.shape, shape):
             found = "nothing" if values is None else f"{values.dtype} of shape {values.shape}"
-            raise ModelUnavailable(name, f"The original {name} gave {found} for {key}, not numbers of shape {shape}.")
+            raise ModelFailed(name, f"The original {name} gave {found} for {key}, not numbers of shape {shape}.")
         if not np.isfinite(values).all():
             raise ModelFailed(name, f"The original {name} gave {key} that are not finite.")
     return {key: answer[key] for key in shapes}
@@ -200,8 +261,8 @@ def _close(pipe: IO[bytes] | None) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    found = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    found |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    found = {name: value for name, value in os.environ.items() if not _SECRET.search(name.upper())}
+    found |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", **ON_CPU}
     if threads:
         found |= {
             "TF_NUM_INTRAOP_THREADS": str(threads),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
 REQUIREMENTS = "requirements/tensorflow.txt"
 
 
+# Distributions that bring the same package.
+_INSTEAD = {"tensorflow": ("tensorflow-cpu", "tensorflow-rocm", "tensorflow-intel", "intel-tensorflow")}
+
+
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Distributions (their names on the index) that must all be installed."""
+    """Distributions (their names on the index) that must all be installed, or one that brings the same package."""
 
     names: tuple[str, ...]
 
@@ -26,15 +31,22 @@ class Packages:
 
     def versions(self) -> str:
         """As "mtcnn 1.0.0 on tensorflow 2.21.0". Raises PackageNotFoundError."""
-        return " on ".join(f"{name} {metadata.version(name)}" for name in self.names)
+        return " on ".join(f"{name} {_version(name)}" for name in self.names)
 
 
 def _installed(name: str) -> bool:
     try:
-        metadata.distribution(name)
+        _version(name)
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _version(name: str) -> str:
+    for other in _INSTEAD.get(name, ()):
+        with suppress(metadata.PackageNotFoundError):
+            return f"{metadata.distribution(other).version} ({other})"
+    return metadata.distribution(name).version
 
 
 MTCNN_ON_TENSORFLOW = Packages(("mtcnn", "tensorflow"))

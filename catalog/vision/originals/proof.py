@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import zipfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from catalog.vision.errors import ModelUnavailable
 from catalog.vision.originals.packages import VGGFACE_ON_TENSORFLOW
 from catalog.vision.originals.vggface import original
 
-LARGEST_DIFFERENCE = 2e-6  # over the largest number that the original gives
+LARGEST_DIFFERENCE = 2e-6  # over the largest number of the vector that the original gives
+LEAST_SPREAD = 100 * LARGEST_DIFFERENCE  # by which vectors of different images differ; less would prove little
 SIDE = 224
 
 logger = logging.getLogger(__name__)
@@ -39,17 +40,40 @@ class Probe:
     vectors: Floats
 
     def difference(self, data: bytes) -> float:
-        """Of the ONNX file ``data``: its largest difference over the original's largest number."""
+        """`relative_difference` of the ONNX file ``data``."""
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
         ours = session.run(["vectors"], {"x": self.x})[0]
         return relative_difference(ours, self.vectors)
 
 
-def relative_difference(ours: NDArray[np.floating[Any]], theirs: NDArray[np.floating[Any]]) -> float:
-    """The largest difference over the largest number of ``theirs``; infinite where a shape or a number is none."""
-    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+def absolute_difference(ours: NDArray[np.floating[Any]], theirs: NDArray[np.floating[Any]]) -> float:
+    """The largest; infinite where shapes differ, there is no number at all, or one of them is not finite."""
+    if ours.shape != theirs.shape or not ours.size or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return float("inf")
-    return float(np.abs(ours.astype(np.float64) - theirs).max() / max(float(np.abs(theirs).max()), 1e-30))
+    return float(np.abs(ours.astype(np.float64) - theirs).max())
+
+
+def relative_difference(ours: NDArray[np.floating[Any]], theirs: NDArray[np.floating[Any]]) -> float:
+    """The largest difference in a vector (row) over the largest number of that vector of ``theirs``, of all rows.
+
+    Infinite where `absolute_difference` is, or where a vector of ``theirs`` is zero and ours is not.
+    """
+    if not np.isfinite(absolute_difference(ours, theirs)):
+        return float("inf")
+    differences = np.abs(ours.astype(np.float64) - theirs).reshape(len(theirs), -1).max(axis=1)
+    sizes = np.abs(theirs).reshape(len(theirs), -1).max(axis=1)
+    return float((differences / np.maximum(sizes, 1e-30)).max())
+
+
+def spread(vectors: NDArray[np.floating[Any]]) -> float:
+    """How far apart the two nearest of ``vectors`` (n, d) are: their largest difference over the largest number of all.
+
+    0 where all are zero, or two are the same.
+    """
+    size = float(np.abs(vectors).max())
+    rows = vectors.astype(np.float64)
+    nearest = min(np.abs(rows[i + 1 :] - rows[i]).max(axis=1).min() for i in range(len(rows) - 1))
+    return float(nearest / size) if size else 0.0
 
 
 def vgg16(path: Path, data: bytes, weights: bytes) -> None:
@@ -81,15 +105,30 @@ def _hold_to_original(architecture: str, path: Path, data: bytes, weights: bytes
             logger.warning("%s was not compared with keras-vggface. %s", path.stem, missing)
             return
         probe = _ask(architecture, path, weights, sha256)
+        _refuse_what_proves_nothing(path.stem, probe)
         _write(path, probe, sha256)
     difference = probe.difference(data)
     if not difference <= LARGEST_DIFFERENCE:
         raise ModelUnavailable(
             path.stem,
             f"The model {path.stem} does not do what keras-vggface does with the same weights: its numbers differ by "
-            f"{difference:.1e} of the largest, {LARGEST_DIFFERENCE:.0e} is allowed. It was not kept.",
+            f"{difference:.1e} of a vector's largest, {LARGEST_DIFFERENCE:.0e} is allowed. It was not kept.",
         )
     logger.info("%s does what keras-vggface does (largest relative difference %.1e)", path.stem, difference)
+
+
+def _refuse_what_proves_nothing(name: str, probe: Probe) -> None:
+    """Where the network itself gives the same for everything, as one whose activations died does, ours agrees cheaply.
+
+    Raises ModelUnavailable.
+    """
+    found = spread(probe.vectors)
+    if not found >= LEAST_SPREAD:
+        raise ModelUnavailable(
+            name,
+            f"keras-vggface gives nearly the same vector for different images with the weights of {name} (they differ "
+            f"by {found:.1e} of the largest number): these weights tell no faces apart. Fetch others.",
+        )
 
 
 def _ask(architecture: str, path: Path, weights: bytes, sha256: str) -> Probe:
@@ -97,10 +136,9 @@ def _ask(architecture: str, path: Path, weights: bytes, sha256: str) -> Probe:
     file = path.with_name(f".{path.stem}-original.h5")  # what a killed build left of it, the next one removes
     try:
         file.write_bytes(weights)
-        child = original(architecture, str(file), sha256)
-        x = child.ask("preprocess", crops=probe_crops())["x"]
-        vectors = child.ask("features", x=x)["vectors"]
-        child.close()
+        with closing(original(architecture, str(file), sha256, answer_seconds=600)) as child:
+            x = child.ask("preprocess", crops=probe_crops())["x"]
+            vectors = child.ask("features", x=x)["vectors"]
     finally:
         file.unlink(missing_ok=True)
     return Probe(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), vectors)
@@ -131,6 +169,17 @@ def read_probe(path: Path, sha256: str) -> Probe | None:
     """What was kept beside the model file ``path``, None where nothing was of the weights with this ``sha256``."""
     try:
         with np.load(_probe_path(path), allow_pickle=False) as file:
-            return Probe(file["x"], file["vectors"]) if str(file["weights"]) == sha256 else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            probe = Probe(file["x"], file["vectors"])
+            return probe if str(file["weights"]) == sha256 and _is_whole(probe) else None
+    except Exception:  # noqa: BLE001 - of a damaged file NumPy raises what zip, zlib, tokenize and others raise
         return None
+
+
+def _is_whole(probe: Probe) -> bool:
+    return (
+        probe.x.shape == (len(probe_crops()), 3, SIDE, SIDE)
+        and probe.vectors.ndim == 2
+        and len(probe.vectors) == len(probe.x)
+        and all(values.dtype == np.float32 and np.isfinite(values).all() for values in (probe.x, probe.vectors))
+        and spread(probe.vectors) >= LEAST_SPREAD
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def some_digits(count: int = 60) -> Digits:
     table = of_table()
     ink = table.ink[:: len(table) // count][:count]
     labels = np.where(held_out(count), FORBIDDEN, np.arange(count) % 3).astype(np.uint8)
-    return Digits(ink, labels, "sixty of the table", {})
+    return Digits(ink, labels, held_out(count), "sixty of the table", "every fifth", "", {})
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "find_spec", lambda _: object())
     monkeypatch.setattr(training, "VERSIONS", ("numpy", "onnx"))
     monkeypatch.setattr(rows, "of_table", some_digits)
+    monkeypatch.setattr(training, "ASKED_P_AT_1", 0)
+    monkeypatch.setattr(training, "ASKED_P_AT_100", 0)
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ class TestCommand:
             run(*words)
 
     def test_a_folder_without_idx_files(self, tmp_path: Path) -> None:
-        with pytest.raises(CommandError, match="no file like train-images-idx3-ubyte"):
+        with pytest.raises(CommandError, match="put all four files of MNIST there"):
             run("--idx", str(tmp_path))
 
     def test_a_place_that_is_no_folder_is_refused_before_anything_is_trained(self, tmp_path: Path) -> None:
@@ -91,6 +94,39 @@ class TestCommand:
         assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["digit-cnn.json", "digit-cnn.onnx"]
         assert digit_cnn.build(model) == model
 
+    def test_a_net_that_falls_short_is_kept_and_is_said_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(training, "ASKED_P_AT_1", 1.1)
+        with pytest.raises(CommandError, match=r"SHORT of what is asked.*P@1 1\.1"):
+            run("--epochs", "1", "--out", str(tmp_path))
+        assert (tmp_path / "digit-cnn.onnx").is_file()
+
+    def test_a_damaged_record_of_the_committed_net_costs_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(training, "committed_record", lambda: json.loads("{"))
+        assert "record of the committed net cannot be read" in run("--epochs", "1", "--out", str(tmp_path))
+        assert (tmp_path / "digit-cnn.onnx").is_file()
+
+    def test_where_it_cannot_be_written_it_is_kept_elsewhere(self, tmp_path: Path) -> None:
+        (tmp_path / "digit-cnn.onnx").mkdir()
+        with pytest.raises(CommandError, match=r"cannot be written: .* kept as (\S+)") as caught:
+            run("--epochs", "1", "--out", str(tmp_path))
+        assert digit_cnn.build(Path(str(caught.value).split()[-1]).read_bytes())
+
+    def test_an_unknown_package_costs_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(training, "VERSIONS", ("tensorflow-by-another-name",))
+        assert "Nothing was written" in run("--epochs", "1")
+
+    def test_a_training_that_breaks_off_says_that_nothing_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FAKE_NET_ENDS", "1")
+        with pytest.raises(CommandError, match="broke off, and nothing of it is kept"):
+            run("--epochs", "3", "--out", str(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_file_that_computes_something_else_is_not_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -102,19 +138,37 @@ class TestCommand:
 
 @pytest.mark.usefixtures("without_keras")
 def test_held_out_rows_never_come_to_the_training() -> None:
-    """The other program refuses them (fake_net.FORBIDDEN): these digits pass, one row that is let through does not."""
+    """The other program refuses them (fake_net): these digits pass, one row that is let through does not."""
     digits = some_digits()
     training.train(digits, Plan(epochs=2), lambda *_: None)
     digits.labels[3] = FORBIDDEN
-    with pytest.raises(Exception, match="a held-out row came to the training"):
+    with pytest.raises(TrainingImpossible, match="a held-out row came to the training"):
         training.train(digits, Plan(epochs=2), lambda *_: None)
+
+
+@pytest.mark.usefixtures("without_keras")
+def test_the_twin_of_a_held_out_row_is_not_trained_on() -> None:
+    digits = some_digits()
+    ink = digits.ink.copy()
+    ink[3] = ink[4]
+    digits = replace(digits, ink=ink)
+    digits.labels[3] = FORBIDDEN
+    assert training.train(digits, Plan(epochs=1), lambda *_: None).record["trained_on"].startswith("47 rows")
+
+
+@pytest.mark.usefixtures("without_keras")
+def test_many_rows_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHUNK", 20)
+    losses: list[float] = []
+    training.train(some_digits(), Plan(epochs=1), lambda _, loss: losses.append(loss))
+    assert losses == [1.0]
 
 
 @pytest.mark.models
 def test_keras_learns_and_its_net_becomes_the_same_net_in_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the table, for moments: far better than chance, and the same with the same seed."""
+    """A tenth of the table, for moments: far better than chance."""
     table = of_table()
-    few = Digits(table.ink[::10], table.labels[::10], table.source, table.files)
+    few = replace(table, ink=table.ink[::10], labels=table.labels[::10], apart=held_out(500))
     losses: list[float] = []
     trained = training.train(few, Plan(seed=3, epochs=4), lambda _, loss: losses.append(loss))
     assert losses[-1] < losses[0]
@@ -179,6 +233,11 @@ class TestCommitted:
         assert found.p_at_100 == pytest.approx(said["p_at_100"], abs=0.002)
         assert found.p_at_1 >= 0.985
         assert found.p_at_100 >= 0.97
+
+    def test_without_ink_there_is_no_digit_near(self, model: bytes) -> None:
+        empty, *digits = vectors_of(model, np.concatenate([np.zeros((1, 28, 28), np.uint8), of_table().ink]))
+        assert np.linalg.norm(empty) == pytest.approx(1, abs=1e-5)
+        assert (1 - np.array(digits) @ empty).min() > 0.9
 
     def test_the_builder_passes_it_on_as_it_is_and_refuses_what_is_another_net(self, model: bytes) -> None:
         assert digit_cnn.build(model) == model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def options_of(path: Path, **changes: Any) -> dict[str, Any]:
 
 def model(
     nodes: Sequence[NodeProto],
-    constants: dict[str, NDArray[np.generic]],
+    constants: Mapping[str, NDArray[Any]],
     inputs: dict[str, Shape],
     outputs: dict[str, Shape],
     kind: int = TensorProto.FLOAT,

@@ -92,12 +92,10 @@ def test_however_it_was_photographed_its_vector_is_the_same(real_models: Path, k
         assert 1 - plain @ found <= evaluation.same, digit
 
 
-def test_an_empty_sheet_is_like_few_digits(
+def test_no_digit_is_near_an_empty_sheet(
     real_models: Path, some_of_each: tuple[list[bytes], NDArray[np.uint8]]
 ) -> None:
     evaluation = registry.describe("digit-cnn").evaluation
     assert evaluation is not None
     empty = extract(as_decoded(Image.new("RGB", (300, 300), "white")), ["digit"]).regions[0].vectors["digit-cnn"]
-    distances = 1 - vectors(some_of_each[0]) @ empty
-    assert np.median(distances) > evaluation.near
-    assert (distances > evaluation.same).mean() > 0.9
+    assert (1 - vectors(some_of_each[0]) @ empty).min() > evaluation.near

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from catalog.digits.rows import of_table
-from catalog.vision.digits import mnist_form
+from catalog.vision.mnist_form import mnist_form
 from tests.catalog.vision.contract import noise
 
 Pixels = NDArray[np.float32]
@@ -79,6 +79,24 @@ def with_an_edge(pixels: Pixels) -> Pixels:
     return pixels
 
 
+def on_ruled_paper(digit: str, *, upright: bool = False, degrees: float = 0) -> Pixels:
+    """Lines of 2 px, paler than the ink, which lies above them."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    down, across = (
+        along % 40 < 2 for along in (y + x * np.tan(np.radians(degrees)), x - y * np.tan(np.radians(degrees)))
+    )
+    ruled = (down | across if upright else down)[..., None]
+    return np.where(ruled, np.minimum(painted(stencil(digit)), (150, 170, 205)), painted(stencil(digit))).astype(
+        np.float32
+    )
+
+
+def at_the_edge_of_a_shadow(digit: str, *, across: float = 0.4) -> Pixels:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    dark = np.clip((x + across * y - 200) / 6, 0, 1)[..., None]
+    return (painted(stencil(digit)) * (1 - 0.45 * dark)).astype(np.float32)
+
+
 PHOTOS: dict[str, Callable[[str], Pixels]] = {
     "light on dark": lambda digit: painted(stencil(digit), PAPER, INK),
     "red on green": lambda digit: painted(stencil(digit), (190, 60, 60), (60, 150, 60)),
@@ -92,6 +110,11 @@ PHOTOS: dict[str, Callable[[str], Pixels]] = {
     "small": lambda digit: painted(stencil(digit, height=60, at=(200, 30))),
     "with the edge of the sheet": lambda digit: with_an_edge(painted(stencil(digit))),
     "with dirt": lambda digit: with_dirt(painted(stencil(digit))),
+    "on ruled paper": on_ruled_paper,
+    "on ruled paper that lies askew": lambda digit: on_ruled_paper(digit, degrees=2),
+    "on squared paper": lambda digit: on_ruled_paper(digit, upright=True),
+    "at the edge of a shadow": at_the_edge_of_a_shadow,
+    "at the edge of a shadow, grainy": lambda digit: at_the_edge_of_a_shadow(digit, across=-0.3) + grain(5),
     "on a sheet on a table": lambda digit: on_a_table(digit, 0),
     "on a sheet that lies askew": lambda digit: on_a_table(digit, 7),
 }

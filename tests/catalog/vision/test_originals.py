@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from catalog.vision.errors import ModelUnavailable
+from catalog.vision.errors import ModelFailed, ModelUnavailable
 from catalog.vision.originals import messages
 from catalog.vision.originals.client import Original, checked
 from tests.fake_original import NAME
@@ -26,7 +27,7 @@ from tests.stack import ROOT, wait_for
 
 @pytest.fixture
 def fake() -> Iterator[Original]:
-    original = Original("fake", NAME, answer_seconds=60)
+    original = Original("fake", NAME, stateless=True)
     yield original
     original.close()
 
@@ -79,11 +80,22 @@ def test_what_libraries_print_is_no_answer(fake: Original) -> None:
     assert fake.ask("echo", x=np.arange(3))["x"].tolist() == [0, 1, 2]
 
 
-def test_it_is_not_told_the_secrets_of_the_site(fake: Original, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_KEY", "not for others' code")
-    original = Original("fake", NAME)
-    assert not original.ask("who")["secrets"]
-    original.close()
+def test_it_is_not_told_the_secrets_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"SECRET_KEY", "DATABASE_URL", "VISEARCH_ORIGINALS_OPTIONS", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"}
+    harmless = {"LC_MESSAGES", "TF_ENABLE_ONEDNN_OPTS", "PYTHONUTF8"}
+    for name in secrets | harmless:
+        monkeypatch.setenv(name, "0")
+    with closing(Original("fake", NAME, stateless=True)) as original:
+        told = set(original.ask("who")["environment"].tolist())
+    assert not told & secrets
+    assert harmless | {"PATH"} <= told
+
+
+def test_it_is_kept_from_the_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorFlow computes in TF32, a hundred times less exact than networks are held to."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with closing(Original("fake", NAME, stateless=True)) as original:
+        assert original.ask("who")["cuda"] == "-1"
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------------------
@@ -91,14 +103,27 @@ def test_it_is_not_told_the_secrets_of_the_site(fake: Original, monkeypatch: pyt
 
 def test_an_error_is_told_in_one_line_and_the_process_lives_on(fake: Original) -> None:
     before = pid(fake)
-    with pytest.raises(ModelUnavailable, match=r"fake.* an error: ValueError: the weights are of another network$"):
+    with pytest.raises(ModelFailed, match=r"fake.* an error: ValueError: the weights are of another network$"):
         fake.ask("fail")
     assert pid(fake) == before
 
 
+def test_the_log_has_the_traceback_of_an_error_and_what_is_printed_takes_no_room(
+    fake: Original, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        fake.ask("babble")
+        with pytest.raises(ModelFailed):
+            fake.ask("fail")
+    assert caplog.text.count("Traceback") == 3
+    assert "in fail" in caplog.text and "[====" not in caplog.text
+    kept = Path(f"/proc/{pid(fake)}/fd/2").stat().st_size
+    assert kept == 0
+
+
 def test_a_process_that_dies_is_told_with_its_last_words_and_replaced(fake: Original) -> None:
     before = pid(fake)
-    with pytest.raises(ModelUnavailable, match=r"ended with status 3, after it had said 'out of patience'"):
+    with pytest.raises(ModelFailed, match=r"ended with status 3, after it had said 'out of patience'"):
         fake.ask("die", status=np.array(3))
     assert pid(fake) != before
 
@@ -114,28 +139,63 @@ def test_a_process_that_is_killed_while_it_works_is_told(fake: Original) -> None
     victim = pid(fake)
     killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    with pytest.raises(ModelUnavailable, match="was ended by SIGKILL without a word"):
+    with pytest.raises(ModelFailed, match="was ended by SIGKILL without a word"):
         fake.ask("hang")
 
 
 def test_a_process_that_hangs_is_ended() -> None:
-    original = Original("fake", NAME, answer_seconds=0.5)
+    original = Original("fake", NAME, answer_seconds=0.5, stateless=True)
     before = pid(original)
-    with pytest.raises(ModelUnavailable, match=r"did not answer within 0\.5 s"):
+    with pytest.raises(ModelFailed, match=r"did not answer within 0\.5 s"):
         original.ask("hang")
     assert ended(before)
     assert pid(original) != before
     original.close()
 
 
+def refused(original: Original, says: str) -> ModelUnavailable:
+    """What a request raises: the model cannot be used at all, whatever is asked."""
+    with pytest.raises(ModelUnavailable, match=says) as raised:
+        original.ask("who")
+    assert not isinstance(raised.value, ModelFailed)
+    return raised.value
+
+
 def test_a_program_that_does_not_load_says_why() -> None:
-    with pytest.raises(ModelUnavailable, match=r"ImportError: no module of that name$"):
-        Original("fake", NAME, ["broken"]).ask("who")
+    refused(Original("fake", NAME, ["broken"]), r"could not start: ImportError: no module of that name$")
 
 
 def test_a_program_that_never_finishes_loading_is_ended() -> None:
-    with pytest.raises(ModelUnavailable, match="did not answer within 1 s"):
-        Original("fake", NAME, ["slow"], start_seconds=1).ask("who")
+    refused(Original("fake", NAME, ["slow"], start_seconds=1), "did not answer within 1 s")
+
+
+def test_a_program_that_does_not_load_is_not_tried_at_every_request(tmp_path: Path) -> None:
+    note = tmp_path / "starts"
+    original = Original("fake", NAME, ["broken", str(note)], stateless=True)
+    first, second = (refused(original, "no module of that name") for _ in range(2))
+    assert str(first) == str(second)
+    assert note.read_text() == "started\n"
+    patient = Original("fake", NAME, ["broken", str(note)], stateless=True, rest_seconds=0)
+    for _ in range(2):
+        refused(patient, "no module of that name")
+    assert note.read_text() == "started\n" * 3
+
+
+def test_nobody_waits_for_others_without_end() -> None:
+    original = Original("fake", NAME, answer_seconds=1, stateless=True)
+    pid(original)
+    with original._turn():  # as in the middle of another thread's request, whose own time is not over yet
+        refused(original, "was busy with other requests for 1 s")
+    assert pid(original)
+    original.close()
+
+
+def test_what_keeps_what_it_was_told_is_not_started_again() -> None:
+    """Another process would know nothing of it."""
+    training = Original("training", NAME)
+    with pytest.raises(ModelFailed, match=r"The process of training ended with status 3"):
+        training.ask("die", status=np.array(3))
+    refused(training, "The process of training has ended, and what it was told with it")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +209,7 @@ def test_a_program_that_never_finishes_loading_is_ended() -> None:
     ],
 )
 def test_an_answer_of_another_form_is_refused(answer: dict[str, NDArray[np.generic]], says: str) -> None:
-    with pytest.raises(ModelUnavailable, match=says):
+    with pytest.raises(ModelFailed, match=says):
         checked("fake", answer, {"vectors": (2, 4)})
 
 
@@ -178,7 +238,7 @@ def test_it_ends_with_a_parent_that_was_killed(doing: str) -> None:
 
 
 def test_it_ends_with_whoever_asked() -> None:
-    original = Original("fake", NAME)
+    original = Original("fake", NAME, stateless=True)
     process_id = pid(original)
     del original
     assert ended(process_id)

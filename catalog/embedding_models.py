@@ -17,8 +17,9 @@ from catalog.models import Embedding, EmbeddingModel
 from catalog.vision import heads, registry
 from catalog.vision.registry import ModelDescription
 
-State = EmbeddingModel.State
+State, Fill = EmbeddingModel.State, EmbeddingModel.Fill
 LATE = 16  # embeddings from images that are computed while everybody who stores has to wait
+ROUNDS = 5  # of computing what came while the round before was computed, until no more than LATE are left
 
 
 def serving_models() -> list[EmbeddingModel]:
@@ -133,24 +134,27 @@ def _serve_if_first(row: EmbeddingModel) -> None:
 # --- Switching --------------------------------------------------------------------------------------------------------
 
 
-def make_serving(row: EmbeddingModel, progress: filling.Progress | None = None) -> EmbeddingModel | None:
+def make_serving(
+    row: EmbeddingModel, progress: filling.Progress | None = None, *, at_once: bool = False
+) -> EmbeddingModel | None:
     """Let this model serve its pipeline, and return the one that did before (None: none, or this one already).
 
     1. refuse a taught model that did not pass its gate, and whatever cannot run as it was registered
     2. compute the embeddings that it lacks, while the other one serves: of a taught model from its base's vectors, else
-       from the images; refuse where images could not be read, or where more than LATE came meanwhile
+       from the images; refuse where images could not be read, or where more come than are computed
     3. in one transaction: lock the pipeline's models, so that nobody stores meanwhile; compute what came since; refuse
-       where anything that the other one finds would be lost; switch the two states
+       where anything that the other one finds would be lost; switch the two states. Workers keep the one before up to
+       date from now on, so that the way back is as short (catalog.keeping)
+
+    ``at_once``: for the way back in an emergency. Nothing is computed first and nothing refused for it: what this model
+    lacks is found when workers have computed it.
 
     Processes ask for the serving row at every query and every batch, and keep what they began with to its end; images
     that were looked at with the model before are looked at again (catalog.storing). Indexes are of a model: search
     answers exactly until there is one. Raises CannotServe.
     """
     check_may_serve(row)
-    present_ones = Embedding.objects.filter(model__pipeline=row.pipeline, model__state=State.SERVING)
-    tried = present_ones.aggregate(highest=Max("id"))["highest"] or 0  # ids of one model commit in order
-    _fill(row, progress)
-    _check_little_is_left(row, tried)
+    tried = 0 if at_once else fill_beside(row, progress)
     with transaction.atomic():
         rows = EmbeddingModel.objects.filter(pipeline=row.pipeline)
         locked = {each.pk: each for each in rows.select_for_update().order_by("pk")}
@@ -159,17 +163,48 @@ def make_serving(row: EmbeddingModel, progress: filling.Progress | None = None) 
         if present == row:
             return None
         check_may_serve(row)
-        _fill(row, after_id=tried)
-        if present is not None:
-            _check_complete(row, present)
-            rows.filter(pk=present.pk).update(state=State.RETIRED, retired_at=timezone.now())
-        rows.filter(pk=row.pk).update(state=State.SERVING)
+        if not at_once:
+            _fill(row, after_id=tried)
+            if present is not None:
+                _check_complete(row, present)
+        _switch(row, present, at_once)
     return present
+
+
+def _switch(row: EmbeddingModel, present: EmbeddingModel | None, at_once: bool) -> None:
+    """The rows of the pipeline are locked. One way back is kept up, not every model that ever served."""
+    rows = EmbeddingModel.objects.filter(pipeline=row.pipeline)
+    rows.filter(state=State.RETIRED, retired_at__isnull=False).update(fill=Fill.NO)
+    rows.update(filled_to=0)  # other embeddings say from now on which regions there are
+    if present is not None:
+        rows.filter(pk=present.pk).update(state=State.RETIRED, retired_at=timezone.now(), fill=Fill.ASKED)
+    rows.filter(pk=row.pk).update(state=State.SERVING, fill=Fill.ASKED if at_once else Fill.NO)
 
 
 def embeddings_lacking(row: EmbeddingModel) -> int:
     """How many embeddings are to be computed before this model can serve."""
     return sum((filling if each.derived_from else filling_from_images).lacking(each).count() for each in lineage(row))
+
+
+def fill_beside(row: EmbeddingModel, progress: filling.Progress | None = None) -> int:
+    """Compute what it lacks while everybody goes on storing; the highest id of what was there before the images were
+    looked at.
+
+    What still lacks an embedding up to there could not be computed. Raises CannotServe for that, and where more comes
+    than is computed.
+    """
+    for _ in range(ROUNDS):
+        tried = _highest_found(row)
+        _fill(row, progress)
+        late = _late(row, tried)
+        if late <= LATE:
+            return tried
+    raise CannotServe(f"{row} cannot serve yet: {late} regions were stored meanwhile. Do the same again.")
+
+
+def _highest_found(row: EmbeddingModel) -> int:
+    present = Embedding.objects.filter(model__pipeline=row.pipeline, model__state=State.SERVING)
+    return present.aggregate(highest=Max("id"))["highest"] or 0  # ids of one model commit in order
 
 
 def _fill(row: EmbeddingModel, progress: filling.Progress | None = None, after_id: int = 0) -> None:
@@ -181,19 +216,13 @@ def _fill(row: EmbeddingModel, progress: filling.Progress | None = None, after_i
             filling_from_images.fill(each, progress, after_id)
 
 
-def _check_little_is_left(row: EmbeddingModel, tried: int) -> None:
-    """Before anything is locked. Raises CannotServe.
-
-    ``tried``: the highest id that was there before the images were looked at; what still lacks an embedding up to there
-    could not be computed.
-    """
+def _late(row: EmbeddingModel, tried: int) -> int:
+    """How many came since; raises CannotServe where something up to ``tried`` could not be computed."""
     left = filling_from_images.lacking(lineage(row)[0])
     failed = left.filter(id__lte=tried).count()
     if failed:
         raise CannotServe(_incomplete(row, failed))
-    late = left.count()
-    if late > LATE:
-        raise CannotServe(f"{row} cannot serve yet: {late} regions were stored meanwhile. Do the same again.")
+    return left.count()
 
 
 def check_may_serve(row: EmbeddingModel) -> None:

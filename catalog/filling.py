@@ -5,7 +5,7 @@ No image is opened, so a hundred thousand take minutes. What was begun is kept: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -39,14 +39,22 @@ def fill(model: EmbeddingModel, progress: Progress | None = None) -> int:
     ModelUnavailable where the head's file is missing or altered.
     """
     total = lacking(model).count() if progress else 0
-    done = last_id = 0
-    while True:
-        count, last_id = retry_while_away(partial(_fill_batch, model, last_id))
-        if not count:
-            return done
+    done = 0
+    for count in batches(model):
         done += count
         if progress:
             progress(done, max(done, total))
+    return done
+
+
+def batches(model: EmbeddingModel) -> Iterator[int]:
+    """As `fill`, batch by batch: how many each has stored. Whoever stops asking has what was done."""
+    last_id = 0
+    while True:
+        count, last_id = retry_while_away(partial(_fill_batch, model, last_id))
+        if not count:
+            return
+        yield count
 
 
 @transaction.atomic

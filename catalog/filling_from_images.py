@@ -38,12 +38,22 @@ BATCH = 64  # embeddings, of one image or of several, that are stored in a trans
 def lacking(model: EmbeddingModel) -> QuerySet[Embedding]:
     """The serving model's embeddings of regions of which ``model`` has none.
 
-    Whoever moves a box deletes the embeddings of it or replaces them (catalog.regions, catalog.curation.faces), so one
-    that is there is of the region as it lies.
+    Where it serves itself, or a head on it does, those of the model that served before: it may have begun to serve
+    before all was computed (catalog.embedding_models.make_serving). Whoever moves a box deletes the embeddings of it or
+    replaces them (catalog.regions, catalog.curation.faces), so one that is there is of the region as it lies.
     """
     mine = Embedding.objects.filter(model=model, region=OuterRef("region"))
-    serving = EmbeddingModel.objects.filter(pipeline=model.pipeline, state=EmbeddingModel.State.SERVING)
-    return Embedding.objects.filter(~Exists(mine), model__in=serving.exclude(pk=model.pk))
+    return Embedding.objects.filter(~Exists(mine), model__in=_that_found(model))
+
+
+def _that_found(model: EmbeddingModel) -> list[EmbeddingModel]:
+    """The one model whose embeddings say which regions there are, as far as there is one."""
+    rows = EmbeddingModel.objects.filter(pipeline=model.pipeline)
+    serving = rows.filter(state=EmbeddingModel.State.SERVING).first()
+    if serving is not None and model.pk not in (serving.pk, serving.derived_from_id):
+        return [serving]
+    retired = rows.filter(state=EmbeddingModel.State.RETIRED, retired_at__isnull=False).exclude(pk=model.pk)
+    return list(retired.order_by("-retired_at")[:1])
 
 
 def fill(model: EmbeddingModel, progress: Progress | None = None, after_id: int = 0) -> int:
@@ -54,21 +64,32 @@ def fill(model: EmbeddingModel, progress: Progress | None = None, after_id: int 
     missing or altered.
     """
     total = lacking(model).count() if progress else 0
-    done, last_id = 0, after_id
-    while True:
-        due = retry_while_away(partial(_due, model, last_id))
-        if not due:
-            return done
-        last_id = due[-1].pk
-        vectors = _vectors(model, due)
-        done += retry_while_away(partial(_store, model, due, vectors))
+    done = 0
+    for count, _ in batches(model, after_id):
+        done += count
         if progress:
             progress(done, max(done, total))
+    return done
 
 
-def _due(model: EmbeddingModel, after_id: int) -> list[Embedding]:
+def batches(model: EmbeddingModel, after_id: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """As `fill`, ``size`` embeddings at a time: how many each batch has stored, and the last id that it looked at.
+
+    Whoever stops asking has what was done; ``after_id`` goes on from there.
+    """
+    last_id = after_id
+    while True:
+        due = retry_while_away(partial(_due, model, last_id, size or BATCH))
+        if not due:
+            return
+        last_id = due[-1].pk
+        vectors = _vectors(model, due)
+        yield retry_while_away(partial(_store, model, due, vectors)), last_id
+
+
+def _due(model: EmbeddingModel, after_id: int, size: int) -> list[Embedding]:
     due = lacking(model).filter(id__gt=after_id).order_by("id")
-    return list(due.select_related("region__image").defer("vector")[:BATCH])
+    return list(due.select_related("region__image").defer("vector")[:size])
 
 
 def _vectors(model: EmbeddingModel, due: Sequence[Embedding]) -> dict[int, bytes]:

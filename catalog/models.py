@@ -293,12 +293,20 @@ class EmbeddingModel(models.Model):
 
     A taught model (catalog.vision.heads) is derived from another one, whose stored vectors it moves. It was compared
     with it (``teaching``, search.teaching), and serves only if it passed.
+
+    ``fill``: whether workers compute the embeddings that it lacks while another model serves, now and of what is put in
+    later (catalog.keeping). ``filled_to``: the highest id of the serving model's embeddings that was looked at for it.
     """
 
     class State(models.TextChoices):
         BUILDING = "building"
         SERVING = "serving"
         RETIRED = "retired"
+
+    class Fill(models.TextChoices):
+        NO = "", "no"
+        ASKED = "asked", "kept up"
+        PAUSED = "paused"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     pipeline = models.CharField(max_length=50)
@@ -315,6 +323,14 @@ class EmbeddingModel(models.Model):
     passed_gate = models.BooleanField(null=True, blank=True, help_text="Of a taught model: it may serve.")
     teaching = models.JSONField(default=dict, blank=True, help_text="What it was taught on, and how it compared.")
     retired_at = models.DateTimeField(null=True, blank=True, help_text="When it last ceased to serve.")
+    fill = models.CharField(
+        max_length=10,
+        choices=Fill,
+        default=Fill.NO,
+        blank=True,
+        help_text="Whether workers compute what it lacks while another model serves.",
+    )
+    filled_to = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -26,7 +26,7 @@ def finish_interrupted_uploads() -> int:
     count = 0
     for line in receiving.filter(created_at__lt=timezone.now() - timedelta(seconds=lease)):
         try:
-            count += _give_up(line)
+            count += give_up(line)
         except OSError as error:  # its transaction was rolled back: the next sweep tries again
             logger.error("%s cannot be removed from the originals: %s", line.reserved_key, error)
     if count:
@@ -36,8 +36,11 @@ def finish_interrupted_uploads() -> int:
 
 
 @transaction.atomic
-def _give_up(line: IntakeLine) -> bool:
-    """Both or none: whoever dies after removing the file leaves a line that is still to be given up."""
+def give_up(line: IntakeLine) -> bool:
+    """Remove its file and say so in the line, where it is still ``receiving``; whether it was. Raises OSError.
+
+    Both or none: whoever dies after removing the file leaves a line that is still to be given up.
+    """
     mine = IntakeLine.objects.filter(pk=line.pk, verdict=IntakeLine.Verdict.RECEIVING)
     given_up = mine.update(
         verdict=IntakeLine.Verdict.FAILED,

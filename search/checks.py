@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
-from search.engines.registry import configured_engine, configured_index, engine_aliases, index_pipelines
+from search.engines.registry import configured_engine, configured_index, depot_of, engine_aliases, index_pipelines
 
 
 @register
@@ -55,6 +55,17 @@ def rebuild_limits(**_: Any) -> list[CheckMessage]:
         message = f"VISEARCH_REBUILD_ROWS is {settings.VISEARCH_REBUILD_ROWS!r}, but must be at least 1."
         found.append(Error(message, hint="With 200 no index is rebuilt for fewer changes.", id="search.E004"))
     return found
+
+
+@register
+def indexes_storage(**_: Any) -> list[CheckMessage]:
+    """search.E005: VISEARCH_INDEXES_STORAGE cannot work."""
+    try:
+        depot_of("any")
+    except ImproperlyConfigured as error:
+        hint = "It is the class of a Django storage, and VISEARCH_INDEXES_OPTIONS its options; see docs/operating.md."
+        return [Error(str(error), hint=hint, id="search.E005")]
+    return []
 
 
 def _problems(names: Callable[[], Iterable[str]], check: Callable[[str], object]) -> list[str]:

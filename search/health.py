@@ -14,8 +14,8 @@ from catalog.exceptions import ModelUnavailable
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
 from search import progress
-from search.engines.errors import IndexDamaged, IndexNotBuilt
-from search.engines.generations import Generations
+from search.curves import Curve, curve_of
+from search.engines.errors import IndexDamaged, IndexNotBuilt, IndexUnreachable
 from search.engines.registry import index_for
 from search.indexing import drift, drift_limit
 from search.locks import is_building
@@ -47,6 +47,11 @@ class PipelineHealth:
     builds: Sequence[IndexGeneration] = ()
     running: BuildProgress | None = None
     trouble: str = ""
+
+    @property
+    def curve(self) -> Curve | None:
+        """Recall against latency of the generation that serves."""
+        return curve_of(self.generation) if self.generation else None
 
 
 def health() -> list[PipelineHealth]:
@@ -93,17 +98,21 @@ def _trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
     except ModelUnavailable as error:
         logger.error("search health: %s", error)
         change = f"{model.embedder} cannot be used. `manage.py models` says why."
-    return change or _index_trouble(model, generation)
+    return change or index_trouble(model, generation)
 
 
-def _index_trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
+def index_trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> str:
+    """What the pointer on disk says against the record, or "". Reads the pointer alone."""
     try:
-        _, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
-        published = Generations(spec.root).published().name
+        engine, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
+        published = engine.published(spec)
     except IndexNotBuilt:
         if generation is None:
             return ""
         return "The index is gone from the disk: search answers exactly from the database, more slowly. Rebuild it."
+    except IndexUnreachable as error:
+        logger.error("the index of %s: %s", model, error)
+        return "The server of the index does not answer: search answers exactly from the database, more slowly."
     except (IndexDamaged, ImproperlyConfigured) as error:
         logger.error("the index of %s: %s", model, error)
         return "The index cannot be read: search answers exactly from the database, more slowly. Rebuild it."

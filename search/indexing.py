@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from catalog.database import retry_while_away
 from catalog.embedding_models import serving_models
+from catalog.keeping import is_filled, kept_models
 from catalog.models import EmbeddingModel
 from catalog.selectors import iter_vectors, vector_state
 from search.engines.errors import EngineError, IndexDamaged, IndexNotBuilt
 from search.engines.manifest import Manifest
 from search.engines.protocols import IndexEngine, IndexWriter
 from search.engines.registry import index_for
-from search.engines.types import IndexSpec
+from search.engines.types import IndexSpec, Progress
 from search.locks import RebuildRunning, builder_lock
 from search.models import IndexGeneration
+from search.pace import STEP_SECONDS, Pace
 from search.progress import Reporter, forget
 
 logger = logging.getLogger(__name__)
@@ -31,9 +33,6 @@ logger = logging.getLogger(__name__)
 Status = IndexGeneration.Status
 
 PAUSE_AFTER_FAILURE = timedelta(minutes=30)  # for beat; `manage.py rebuild_index` always tries
-
-# Called with the step ("reading", "building"), how many rows of it are done, and of how many.
-Progress = Callable[[str, int, int], None]
 
 
 def needs_rebuild(model: EmbeddingModel) -> str | None:
@@ -86,8 +85,11 @@ def drift_limit(count: int) -> int:
 
 
 def rebuild_due_indexes() -> None:
-    """Build the index of every serving model that needs it. One that fails is logged and does not stop the others."""
-    for model in serving_models():
+    """Build the index of every serving model that needs it, then of those that are kept ready beside one.
+
+    One that fails is logged and does not stop the others.
+    """
+    for model in [*serving_models(), *_filled_models()]:
         try:
             reason = needs_rebuild(model)
             if reason is not None and not _failed_lately(model):
@@ -99,9 +101,15 @@ def rebuild_due_indexes() -> None:
             logger.exception("the index of %s (%s) could not be built", model, model.pipeline)
 
 
+def _filled_models() -> list[EmbeddingModel]:
+    """Kept ready, and nothing left to compute: while a model is being filled its index would be due all the time."""
+    return [model for model in kept_models() if is_filled(model)]
+
+
 def rebuild_on_request(model_id: str) -> None:
-    """Build the index of this model, if it still serves. What goes wrong is in the record of the build."""
-    for model in EmbeddingModel.objects.filter(pk=model_id, state=EmbeddingModel.State.SERVING):
+    """Build the index of this model, if it still serves or is kept ready. What goes wrong is in the build's record."""
+    wanted = Q(state=EmbeddingModel.State.SERVING) | Q(fill=EmbeddingModel.Fill.ASKED)
+    for model in EmbeddingModel.objects.filter(wanted, pk=model_id):
         try:
             _rebuild_watched(model)
         except RebuildRunning as error:
@@ -129,7 +137,7 @@ def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> In
     1. Take the lock of this model's index; rows of builders that died are settled.
     2. Record a generation as building.
     3. Stream the vectors up to the highest id at the start. Later ones are the delta's: ids commit in order.
-    4. Build, read back, measure, publish: see IndexWriter.publish.
+    4. Build, measure, test in a fresh process, publish: see IndexWriter.publish.
     5. Record it as published and the one before as superseded.
 
     Raises RebuildRunning where another process builds. Whatever goes wrong between 2 and 5, also an interrupt, leaves
@@ -139,12 +147,14 @@ def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> In
         engine, spec = _index_of(model)
         _settle_dead_builders(model, engine, spec)
         writer = engine.start(spec)
+        pace = Pace()
         try:
             row = _record_start(model, engine, spec, writer)
-            manifest = _build(row, writer, progress or _silent)
+            manifest = _build(row, writer, _each(pace, progress))
         except BaseException:
             writer.discard()
             raise
+        row.parameters[STEP_SECONDS] = pace.seconds()
         retry_while_away(lambda: _record_published(row, manifest))
         return row
 
@@ -153,16 +163,19 @@ def _index_of(model: EmbeddingModel) -> tuple[IndexEngine, IndexSpec]:
     return index_for(model.pipeline, model.fingerprint, model.dimension)
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    """Nobody is watching."""
+def _each(*watching: Progress | None) -> Progress:
+    def progress(step: str, done: int, total: int) -> None:
+        for tell in watching:
+            if tell is not None:
+                tell(step, done, total)
+
+    return progress
 
 
 def _build(row: IndexGeneration, writer: IndexWriter, progress: Progress) -> Manifest:
     try:
-        count = _stream(row.embedding_model, writer, progress)
-        progress("building", 0, count)
-        manifest = writer.publish().manifest
-        progress("building", count, count)
+        _stream(row.embedding_model, writer, progress)
+        manifest = writer.publish(progress).manifest
     except BaseException as error:
         with suppress(DatabaseError):  # the error itself matters more; the next builder settles the row
             _record_failure(row, error)
@@ -170,14 +183,31 @@ def _build(row: IndexGeneration, writer: IndexWriter, progress: Progress) -> Man
     return manifest
 
 
-def _stream(model: EmbeddingModel, writer: IndexWriter, progress: Progress) -> int:
+def _stream(model: EmbeddingModel, writer: IndexWriter, progress: Progress) -> None:
     state = vector_state(model)
     done = 0
+    progress("reading", 0, state.count)
     for ids, vectors, collections in iter_vectors(model, up_to_id=state.highest_id):
         writer.add(ids, vectors, collections)
         done += len(ids)
         progress("reading", done, max(done, state.count))
-    return done
+
+
+def settle(model: EmbeddingModel) -> bool:
+    """Bring the records in line with what the pointer says; False where the published generation has none.
+
+    Raises RebuildRunning, IndexNotBuilt, IndexDamaged, IndexUnreachable.
+    """
+    with builder_lock(model):
+        engine, spec = _index_of(model)
+        _settle_dead_builders(model, engine, spec)
+        manifest = engine.inspect(spec)
+        row = model.generations.filter(name=manifest.generation).first()
+        if row is None:
+            return False
+        if row.status != Status.PUBLISHED:
+            _record_published(row, manifest)
+        return True
 
 
 def _settle_dead_builders(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec) -> None:

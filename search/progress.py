@@ -12,6 +12,7 @@ from typing import Any
 from django.core.cache import cache
 
 from catalog.models import EmbeddingModel
+from search.pace import pace_of
 
 KEPT_SECONDS = 3600  # a build that says nothing for so long is none
 REQUEST_SECONDS = 900  # how long a request is shown that no worker takes up
@@ -26,11 +27,12 @@ Subject = EmbeddingModel | str  # the build of a model's index, or whatever this
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
-    """``done`` of ``total`` rows of this step."""
+    """``done`` of ``total`` rows of this step; ``left``: how long it still takes, in words, where that can be said."""
 
     step: str
     done: int = 0
     total: int = 0
+    left: str = ""
 
 
 def reported(about: Subject) -> BuildProgress | None:
@@ -76,17 +78,19 @@ def forget(about: Subject) -> None:
 
 
 class Reporter:
-    """A search.indexing.Progress that tells everybody, a few times a second at most."""
+    """The Progress of a build that tells everybody, a few times a second at most."""
 
     def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
+        self._pace = pace_of(model)
         self._step = ""
         self._last = 0.0
 
     def __call__(self, step: str, done: int, total: int) -> None:
+        self._pace(step, done, total)
         now = time.monotonic()
         if step != self._step or now - self._last >= STEP_SECONDS or done == total:
-            report(self._model, BuildProgress(step, done, total))
+            report(self._model, BuildProgress(step, done, total, self._pace.left()))
             self._step, self._last = step, now
 
 

@@ -3,9 +3,8 @@
 1. who may search where: collections, and a label, become a scope
 2. the query's vector: extracted from a file with the very models that serve, kept from an earlier request of the page
    (Query), or read from the database
-3. nearest vectors: generation and delta (search.serving)
-4. hits through the database: what is deleted, hidden, dismissed or forbidden drops out, more is asked for, k is filled
-5. one region for each image, similarity from the model's measured distances
+3. the nearest images (search.nearest), of what this process answers with (search.serving)
+4. similarity from the model's measured distances
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from numpy.typing import NDArray
 
 from catalog.embedding_models import runnable_models, serving_model
 from catalog.exceptions import ModelUnavailable, NoServingModel
-from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
+from catalog.models import Collection, EmbeddingModel, Image, Region
 from catalog.regions import FACE, box_of, detection_of
-from catalog.selectors import regions_by_embedding_id, vector_of_region
+from catalog.selectors import vector_of_region
 from catalog.vision import registry
 from catalog.vision.decode import read_image
 from catalog.vision.extract import extract
 from catalog.vision.types import Box, DecodedImage, ExtractedRegion
-from search import serving
-from search.engines.types import Hits, Scope
+from search import ahead, serving
 from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, QueryOutdated, UnknownPipeline
+from search.explaining import Explanation
 from search.measured import measured
-from search.ranking import best_per_key, similarity, within
-from search.scopes import scope_of
+from search.nearest import Wanted, nearest_images
+from search.ranking import similarity
 
 if TYPE_CHECKING:
     from catalog.querysets import CollectionQuerySet, Viewer
@@ -41,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 IMAGE, DIGIT = "image", "digit"
 MAX_K = 100
-FIRST_ASK = 2  # hits asked for per image wanted: images with several faces, hits that drop out
-ASK_MORE = 4  # and times more each time that was not enough
-FEW_LABELLED = 20_000  # up to so many embeddings of a label the index is asked for these alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ class Answer:
     """``generation`` is None where the answer is exact, from the database, because no generation can answer.
 
     ``width`` and ``height`` are the query's, oriented, in pixels. ``searched`` is the index of the region that was
-    searched with, None where the query has none (no face in it).
+    searched with, None where the query has none (no face in it). ``explanation`` is for staff only.
     """
 
     pipeline: str
@@ -119,6 +115,7 @@ class Answer:
     regions: tuple[QueryRegion, ...]
     searched: int | None
     results: tuple[Match, ...]
+    explanation: Explanation
 
 
 def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer:
@@ -143,9 +140,11 @@ def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer
         regions=tuple(QueryRegion(model.pipeline, r.detection.box, r.detection.score) for r in regions),
         searched=chosen,
         results=(),
+        explanation=Explanation(None),
     )
     if chosen is None:
-        return replace(answer, generation=serving.snapshot(model).generation)
+        generation = serving.snapshot(model).generation
+        return replace(answer, generation=generation, explanation=Explanation(generation))
     return _with_results(answer, regions[chosen].vectors[model.embedder], options)
 
 
@@ -198,6 +197,7 @@ def search_by_query(query: Query, number: int, options: SearchOptions) -> Answer
         regions=tuple(each.region for each in query.vectors),
         searched=number,
         results=(),
+        explanation=Explanation(None),
     )
     return _with_results(answer, chosen.vector, options)
 
@@ -235,6 +235,7 @@ def search_by_region(region: Region, options: SearchOptions) -> Answer:
         regions=(_query_region(region),),
         searched=0,
         results=(),
+        explanation=Explanation(None),
     )
     return _with_results(answer, vector, options, without=region.image)
 
@@ -348,73 +349,20 @@ def _choose(count: int, face: int | None) -> int | None:
     return face
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One question to the index: with which model, where, for whom, and which image to leave out."""
-
-    model: EmbeddingModel
-    collections: Sequence[Collection]
-    options: SearchOptions
-    without: Image | None
-
-    @property
-    def scope(self) -> Scope:
-        labelled = self._labelled_ids()
-        if labelled is not None:
-            return Scope(ids=labelled)
-        return scope_of(self.collections, self.model.pipeline)
-
-    def _labelled_ids(self) -> NDArray[np.int64] | None:
-        """The embeddings with the label asked for, by id; None without a label, or where they are too many to name.
-
-        A label of few images would otherwise have the whole index read, four times more at a time.
-        """
-        if not self.options.label:
-            return None
-        rows = Embedding.objects.filter(
-            model=self.model, region__image__label=self.options.label, region__image__collection__in=self.collections
-        )
-        ids = list(rows.order_by("id").values_list("pk", flat=True)[: FEW_LABELLED + 1])
-        return np.array(ids, dtype=np.int64) if len(ids) <= FEW_LABELLED else None
-
-    @property
-    def limit(self) -> float | None:
-        return None if self.options.beyond_near else measured(self.model)[1]
-
-
 def _with_results(
     answer: Answer, vector: NDArray[np.float32], options: SearchOptions, without: Image | None = None
 ) -> Answer:
-    snapshot = serving.snapshot(answer.model)
-    ask = _Ask(answer.model, list(_searchable(answer.pipeline, options)), options, without)
-    results = _nearest_images(snapshot, vector, ask) if ask.collections else []
-    return replace(answer, generation=snapshot.generation, results=tuple(results))
-
-
-def _nearest_images(snapshot: serving.Snapshot, vector: NDArray[np.float32], ask: _Ask) -> list[Match]:
-    """Ask, hydrate, and ask again with more until k images are found or there is nothing more within the limit."""
-    scope, limit = ask.scope, ask.limit
-    count = (ask.options.k + (ask.without is not None)) * FIRST_ASK
-    while True:
-        hits = snapshot.search(vector, count, scope)
-        inside = within(hits, limit)
-        matches = _hydrate(inside, ask)
-        if len(matches) == ask.options.k or len(hits) < count or len(inside) < len(hits):
-            return matches
-        count *= ASK_MORE
-
-
-def _hydrate(hits: Hits, ask: _Ask) -> list[Match]:
-    """The hits that may be shown as images with their best region, nearest first, k at most."""
-    ids = [int(hit) for hit in hits.ids]
-    keys = [collection.pk for collection in ask.collections]
-    regions = regions_by_embedding_id(ids, ask.model.pipeline, keys, ask.options.viewer)
-    if ask.options.label:
-        regions = {hit: region for hit, region in regions.items() if region.image.label == ask.options.label}
-    if ask.without is not None:
-        regions = {hit: region for hit, region in regions.items() if region.image_id != ask.without.pk}
-    images = {hit: region.image_id for hit, region in regions.items()}
-    best = best_per_key(zip(ids, hits.distances.tolist(), strict=True), regions, images, ask.options.k)
-    return [
-        Match(region.image, region, distance, similarity(distance, *measured(ask.model))) for region, distance in best
-    ]
+    same, near = measured(answer.model)
+    wanted = Wanted(
+        model=answer.model,
+        collections=list(_searchable(answer.pipeline, options)),
+        viewer=options.viewer,
+        k=options.k,
+        label=options.label,
+        without=without,
+        limit=None if options.beyond_near else near,
+    )
+    ahead.look(answer.pipeline)
+    found, explanation = nearest_images(serving.snapshot(answer.model), vector, wanted)
+    results = [Match(region.image, region, each, similarity(each, same, near)) for region, each in found]
+    return replace(answer, generation=explanation.generation, results=tuple(results), explanation=explanation)

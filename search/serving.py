@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from catalog.models import EmbeddingModel
 from search.delta import Delta
-from search.engines.errors import IndexDamaged, IndexNotBuilt
+from search.engines.errors import EngineError, IndexDamaged, IndexNotBuilt, IndexUnreachable
 from search.engines.protocols import IndexEngine, IndexReader
 from search.engines.registry import index_for
 from search.engines.scan import nearest_of
@@ -26,13 +26,17 @@ from search.engines.types import Hits, IndexSpec, Scope
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0  # between two looks for a generation where there is none: one stat
+KEEP_OPEN_SECONDS = 600.0  # the index of a model that another one replaced, so that the way back opens nothing
 LOOK_AGAIN_AFTER_DAMAGE_SECONDS = 30.0  # a look reads and hashes all of a damaged generation, and logs an error
+
+UNUSABLE = "the index of %s cannot be used, answering exactly from the database: %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One generation (None: none can answer) and the delta above it."""
 
+    model: EmbeddingModel
     spec: IndexSpec
     reader: IndexReader | None
     delta: Delta
@@ -42,11 +46,15 @@ class Snapshot:
         return self.reader.generation if self.reader else None
 
     def search(self, vector: NDArray[np.float32], k: int, scope: Scope) -> Hits:
-        """The nearest k of both, exact distances, ties by id. Raises InvalidVector."""
-        parts = [self.delta.search(vector, k, self.spec.metric, scope)]
-        if self.reader is not None:
-            parts.append(self.reader.search(vector, k, scope))
-        return nearest_of(parts, k)
+        """The nearest k of both, exact distances, ties by id; with what it took the reader. Raises InvalidVector."""
+        newer = self.delta.search(vector, k, self.spec.metric, scope)
+        if self.reader is None:
+            return newer
+        try:
+            older = self.reader.search(vector, k, scope)
+        except (IndexDamaged, IndexUnreachable) as error:  # only a reader that asks a server can say so now
+            return _serving.instead_of(self, error).search(vector, k, scope)
+        return replace(nearest_of([newer, older], k), effort=older.effort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,15 @@ class _Held:
 
 
 class _Serving:
-    """The snapshots of this process, one per model: of a pipeline's, the one asked for last.
+    """The snapshots of this process, one per model: of a pipeline's, the one asked for last and, for a while, those
+    asked for before it.
 
     One thread replaces a stale snapshot; the others go on with the old one. Only the very first is waited for.
     """
 
     def __init__(self) -> None:
         self._held: dict[UUID, _Held] = {}
+        self._used: dict[UUID, float] = {}  # monotonic seconds of the last query
         self._opening: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
 
     def snapshot(self, model: EmbeddingModel) -> Snapshot:
@@ -77,6 +87,8 @@ class _Serving:
         held = self._held.get(model.pk)
         if held is None or held.is_stale(spec):
             held = self._replace(model, engine, spec, held)
+        self._used[model.pk] = time.monotonic()
+        self._drop_unused(model)
         held.snapshot.delta.refresh()
         return held.snapshot
 
@@ -89,17 +101,31 @@ class _Serving:
             held = self._held.get(model.pk)
             if held is None or held.is_stale(spec):  # nobody did it while we waited
                 held = self._held[model.pk] = _open(engine, spec, model, held)
-            if stale is None:
-                self._drop_others(model)
             return held
         finally:
             lock.release()
 
-    def _drop_others(self, model: EmbeddingModel) -> None:
+    def instead_of(self, lost: Snapshot, error: EngineError) -> Snapshot:
+        """What answers in place of a snapshot whose server is away or has dropped its generation.
+
+        That is what another thread has opened meanwhile, else the database, until it is time to look again.
+        """
+        with self._opening[lost.model.pk]:
+            held = self._held.get(lost.model.pk)
+            if held is None or held.snapshot is lost:
+                held = self._held[lost.model.pk] = _exactly(lost.model, lost.spec, error)
+        held.snapshot.delta.refresh()
+        return held.snapshot
+
+    def _drop_unused(self, model: EmbeddingModel) -> None:
         """Another model serves the pipeline now: an index is large. Queries under way hold what they began with."""
+        too_old = time.monotonic() - KEEP_OPEN_SECONDS
         for key, held in list(self._held.items()):
-            if key != model.pk and held.pipeline == model.pipeline:
+            if key != model.pk and held.pipeline == model.pipeline and self._used.get(key, 0.0) < too_old:
                 self._held.pop(key, None)
+
+    def is_open(self, model: EmbeddingModel) -> bool:
+        return model.pk in self._held
 
     def forget(self) -> None:
         self._held.clear()
@@ -111,14 +137,21 @@ def _open(engine: IndexEngine, spec: IndexSpec, model: EmbeddingModel, held: _He
         reader = engine.open(spec)
     except IndexNotBuilt:
         pass  # as for every new model: the delta is everything
-    except IndexDamaged as error:
-        logger.error("the index of %s cannot be used, answering exactly from the database: %s", model, error)
+    except (IndexDamaged, IndexUnreachable) as error:
+        logger.error(UNUSABLE, model, error)
         pause = LOOK_AGAIN_AFTER_DAMAGE_SECONDS
     if reader is None and held is not None and held.snapshot.reader is None and held.snapshot.spec == spec:
         snapshot = held.snapshot  # still no generation: its delta is everything already
     else:
-        snapshot = Snapshot(spec, reader, Delta(model, after_id=reader.highest_id if reader else 0))
+        snapshot = Snapshot(model, spec, reader, Delta(model, after_id=reader.highest_id if reader else 0))
     return _Held(model.pipeline, snapshot, time.monotonic() + pause)
+
+
+def _exactly(model: EmbeddingModel, spec: IndexSpec, error: EngineError) -> _Held:
+    """The database alone. A generation that was dropped has a newer one, so that the next query looks at once."""
+    logger.error(UNUSABLE, model, error)
+    pause = LOOK_AGAIN_AFTER_DAMAGE_SECONDS if isinstance(error, IndexUnreachable) else 0.0
+    return _Held(model.pipeline, Snapshot(model, spec, None, Delta(model, after_id=0)), time.monotonic() + pause)
 
 
 _serving = _Serving()
@@ -127,6 +160,11 @@ _serving = _Serving()
 def snapshot(model: EmbeddingModel) -> Snapshot:
     """What this process answers with for this model now: the published generation and all that is newer."""
     return _serving.snapshot(model)
+
+
+def is_open(model: EmbeddingModel) -> bool:
+    """Whether this process holds a snapshot of it, stale or not."""
+    return _serving.is_open(model)
 
 
 def forget() -> None:

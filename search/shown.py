@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from catalog.models import EmbeddingModel, Image
 from catalog.regions import FACE, box_of
 from search.addresses import Filters, Place
+from search.explaining import told
 from search.marks import SvgBox, svg_box
 from search.measured import measured
 from search.querying import DIGIT, IMAGE, MAX_K, Answer, Match, is_whole
@@ -68,6 +69,7 @@ class Results:
     misses: list[Card]
     heading: str
     why: list[tuple[str, str]]
+    how: list[tuple[str, str]]  # for staff
     more_href: str | None
     near_href: str | None
     is_full: bool
@@ -91,6 +93,7 @@ def results_of(answer: Answer, place: Place | None, filters: Filters) -> Results
         misses=[card for card in cards if card.band == "far"],
         heading=_heading(len(near), len(cards), more),
         why=_why(answer),
+        how=told(answer.explanation),
         more_href=place.href(more_filters) if place and more and k < MAX_K else None,
         near_href=place.href(replace(filters, near=True)) if place and can_look_beyond else None,
         is_full=more and k >= MAX_K,

@@ -29,7 +29,10 @@ PURE = ("catalog.vision", "search.engines")
 FOUNDATIONS = {"models", "querysets", "exceptions", "vision", "engines", "migrations"}
 DOORS = {"admin", "api", "apps", "forms", "management", "tasks", "urls", "views"}
 EXCEPTIONS = {("catalog.uploads", "catalog.tasks")}  # the nudge to the workers: uploads -> tasks -> lanes
-HEAVY = ("cv2", "dlib", "h5py", "keras", "matplotlib", "nmslib", "onnx", "onnxruntime", "scipy", "tensorflow", "torch")
+HEAVY = (
+    *("annoy", "cv2", "dlib", "faiss", "h5py", "keras", "matplotlib", "nmslib", "onnx", "onnxruntime"),
+    *("pymilvus", "scipy", "tensorflow", "torch"),
+)
 
 
 @dataclass(frozen=True)

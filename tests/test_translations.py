@@ -16,7 +16,7 @@ from tests.stack import ROOT
 FOLDER = ROOT / "locale" / "de" / "LC_MESSAGES"
 TEMPLATES = [ROOT / "templates" / "base.html", *(ROOT / "templates").glob("search/*.html")]
 TEMPLATES += [*(ROOT / "templates").glob("errors/*.html"), *(ROOT / "templates").glob("account/*.html")]
-MODULES = [ROOT / "search" / name for name in ("forms.py", "marks.py", "shown.py", "views.py", "api/uploads.py")]
+MODULES = [ROOT / "search" / f"{name}.py" for name in ("explaining", "forms", "marks", "shown", "views", "api/uploads")]
 MODULES += [ROOT / "visearch_site" / "error_pages.py"]
 CALLS = {"_", "gettext", "gettext_lazy"}
 PLACE = re.compile(r"%\(\w+\)s")

@@ -19,6 +19,7 @@ from catalog.embedding_models import change_of, check_may_serve, serving_models
 from catalog.exceptions import CannotServe
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
+from search.doctor.quick import warnings
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,22 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 or 503, with the problems of each part, none where all is well. "No index built yet" is no problem."""
+    """200 or 503, with the problems of each part, none where all is well. "No index built yet" is no problem.
+
+    ``warnings``: the doctor's quick form, of what takes no site out of service but wants looking after.
+    """
     checks = {name: check() for name, check in CHECKS.items()}
     ready = not any(checks.values())
-    return JsonResponse({"status": "ok" if ready else "unavailable", "problems": checks}, status=200 if ready else 503)
+    said: dict[str, object] = {"status": "ok" if ready else "unavailable", "problems": checks}
+    said["warnings"] = [] if checks["database"] else _warnings()
+    return JsonResponse(said, status=200 if ready else 503)
+
+
+def _warnings() -> list[str]:
+    try:
+        return warnings()
+    except DatabaseError:  # it went away in this moment; the next probe says so
+        return []
 
 
 def database_problems() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -21,6 +22,7 @@ from catalog.models import EmbeddingModel
 from catalog.records import NONE, ReadOnly, moment
 from catalog.vision import providers, registry
 from search import progress, tasks
+from search.curves import curve_of
 from search.health import as_json, health
 from search.models import IndexGeneration
 
@@ -36,6 +38,11 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
     list_display = ("name", "pipeline", "state", "count", "recall_at_10", "seconds", "began", "reason")
     list_select_related = ("embedding_model",)
     list_per_page = 50
+    change_form_outer_before_template = "admin/search/generations/about.html"
+    fields = (
+        *("embedding_model", "name", "engine", "status", "reason", "count", "highest_embedding_id"),
+        *("created_at", "published_at"),
+    )
 
     @admin.display(description="pipeline", ordering="embedding_model__pipeline")
     def pipeline(self, generation: IndexGeneration) -> str:
@@ -56,6 +63,17 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
     @admin.display(description="began", ordering="id")
     def began(self, generation: IndexGeneration) -> SafeString:
         return moment(generation.created_at)
+
+    # --- One of them ------------------------------------------------------------------------------------------------
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        generation = self.get_object(request, object_id)
+        context = {"generation": generation, "curve": curve_of(generation)} if generation else {}
+        return super().change_view(  # type: ignore[no-any-return]
+            request, object_id, form_url, {**context, **(extra_context or {})}
+        )
 
     # --- The page of search health --------------------------------------------------------------------------------
 

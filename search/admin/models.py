@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -26,6 +25,9 @@ from catalog.models import Collection, EmbeddingModel
 from catalog.records import NONE, ReadOnly
 from catalog.vision import registry
 from search import tasks
+from search.admin.switching import BUSY, NOT_QUEUED, NOT_YET, SwitchingViews, check, may_switch, page, switching_context
+from search.switching.ready import has_index, lacks_index
+from search.switching.requests import switch
 from search.teaching import requests
 from search.teaching.errors import TeachingRefused
 from search.teaching.reading import LabelSource
@@ -37,9 +39,6 @@ STATE_COLOURS = {"serving": "success", "building": "info", "retired": "default"}
 GATE_COLOURS = {"passed": "success", "did not pass": "danger"}
 AT_ONCE = 2_000  # embeddings that are computed while somebody waits for the page; more are a worker's
 AT_ONCE_FROM_IMAGES = 20
-NOT_QUEUED = "Redis does not answer, so no worker hears of it. Start Redis and try again, or run `manage.py {command}`."
-BUSY = "A worker is asked to teach or to switch {pipeline} already. Wait until that has ended."
-NOT_YET = "Nothing was changed. Look at it once more, and press the button."
 
 
 class TeachForm(forms.Form):
@@ -96,7 +95,7 @@ class TeachForm(forms.Form):
 
 
 @admin.register(EmbeddingModel)
-class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold has no types
+class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold has no types
     list_display = (
         *("embedder", "pipeline", "state_", "derived", "gate", "on_labels", "on_unseen", "short_fingerprint"),
         *("dimension", "licence"),
@@ -137,7 +136,7 @@ class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold
         return _change(model, "unseen")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        context = {"may_teach": may_teach(request), "reports": _reports(), **(extra_context or {})}
+        context = {"may_teach": may_switch(request), "reports": _reports(), **(extra_context or {})}
         return super().changelist_view(request, context)  # type: ignore[no-any-return]
 
     # --- One of them ----------------------------------------------------------------------------------------------
@@ -146,7 +145,9 @@ class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         model = self.get_object(request, object_id)
-        context = {} if model is None else {**_about(model), "may_teach": may_teach(request)}
+        context = {}
+        if model is not None:
+            context = {**_about(model), "may_teach": may_switch(request), **switching_context(model)}
         return super().change_view(  # type: ignore[no-any-return]
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
@@ -158,13 +159,13 @@ class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold
             path("teach/state/", wrap(self.state_view), name="search_teach_state"),
             path("<uuid:pk>/serve/", wrap(self.serve_view), name="search_serve"),
         ]
-        return [*own, *super().get_urls()]
+        return [*own, *self.switching_urls(), *super().get_urls()]
 
     # --- Teaching -------------------------------------------------------------------------------------------------
 
     def teach_view(self, request: HttpRequest) -> HttpResponse:
         """Asks what to teach; POST: asks a worker to."""
-        _check(request)
+        check(request)
         form = TeachForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             self._ask_to_teach(request, form.cleaned_data)
@@ -200,28 +201,28 @@ class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold
 
     def state_view(self, request: HttpRequest) -> JsonResponse:
         """What changes while a worker teaches or computes."""
-        _check(request)
+        check(request)
         return JsonResponse({"busy": [each.busy for _, each in _reports() if each.busy]})
 
     # --- Switching ------------------------------------------------------------------------------------------------
 
     def serve_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Asks whether this model is to serve, and says what it would change; POST: lets it."""
-        _check(request)
+        check(request)
         model = get_object_or_404(EmbeddingModel.objects.select_related("derived_from"), pk=pk)
         present = _present(model.pipeline)
         if present == model:
             messages.info(request, f"{model} serves {model.pipeline} already.")
-            return HttpResponseRedirect(_page(model))
+            return HttpResponseRedirect(page(model))
         try:
             check_may_serve(model)
         except CannotServe as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(_page(model))
+            return HttpResponseRedirect(page(model))
         lacking = embeddings_lacking(model)
         if request.method == "POST" and request.POST.get("instead_of", "") == (str(present.pk) if present else ""):
             self._serve(request, model, lacking)
-            return HttpResponseRedirect(_page(model))
+            return HttpResponseRedirect(page(model))
         if request.method == "POST":
             messages.warning(request, NOT_YET)
         context = {
@@ -232,50 +233,43 @@ class EmbeddingModelAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold
             "present": present,
             "present_p10": _both(present),
             "own_p10": _both(model),
-            "is_way_back": model == previous_model(model.pipeline),
             "lacking": lacking,
+            "has_index": has_index(model),
             "in_background": _takes_long(model, lacking),
             **_about(model),
         }
         return TemplateResponse(request, "admin/search/models/serve.html", context)
 
     def _serve(self, request: HttpRequest, model: EmbeddingModel, lacking: int) -> None:
+        at_once = bool(request.POST.get("at_once")) and model == previous_model(model.pipeline)
+        in_background = not at_once and _takes_long(model, lacking)
         try:
-            if _takes_long(model, lacking):
+            if in_background:
                 if not requests.claim(model.pipeline, Report(busy=REQUESTED, model=str(model.pk))):
                     messages.error(request, BUSY.format(pipeline=model.pipeline))
                     return
                 tasks.serve.delay(str(model.pk), request.user.pk)
                 messages.success(request, f"A worker computes {lacking} embeddings; then {model} serves.")
                 return
-            requests.switch(model, request.user.pk)
+            switch(model, request.user.pk, at_once=at_once)
             messages.success(request, f"{model} serves {model.pipeline} now.")
-            tasks.rebuild.delay(str(model.pk))
+            self._after_switch(model, lacks_some=at_once and lacking > 0)
         except BrokerError:
             requests.report(model.pipeline, Report())
-            command = "serve_model" if _takes_long(model, lacking) else "rebuild_index"
-            messages.warning(request, NOT_QUEUED.format(command=command))
+            messages.warning(request, NOT_QUEUED.format(command="model serve" if in_background else "rebuild_index"))
         except (CannotServe, ModelUnavailable) as error:
             messages.error(request, str(error))
 
-
-def may_teach(request: HttpRequest) -> bool:
-    """What everybody's searches answer with is for superusers alone to change."""
-    return bool(request.user.is_active and request.user.is_superuser)
-
-
-def _check(request: HttpRequest) -> None:
-    if not may_teach(request):
-        raise PermissionDenied
+    def _after_switch(self, model: EmbeddingModel, *, lacks_some: bool) -> None:
+        if lacks_some:
+            tasks.fill.delay()
+        if not has_index(model):
+            tasks.rebuild.delay(str(model.pk))
 
 
 def _takes_long(model: EmbeddingModel, lacking: int) -> bool:
-    """Too long for who waits for the page: a vector that is moved takes 0.1 ms, one of an image 50."""
-    return lacking > (AT_ONCE if model.derived_from_id else AT_ONCE_FROM_IMAGES)
-
-
-def _page(model: EmbeddingModel) -> str:
-    return reverse("admin:catalog_embeddingmodel_change", args=[model.pk])
+    """Too long for who waits for the page: a moved vector takes 0.1 ms, one of an image 50, an index minutes."""
+    return lacking > (AT_ONCE if model.derived_from_id else AT_ONCE_FROM_IMAGES) or lacks_index(model)
 
 
 def _present(pipeline: str) -> EmbeddingModel | None:

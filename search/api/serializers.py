@@ -8,6 +8,8 @@ from rest_framework import serializers
 
 from catalog.api.fields import BoxSerializer, OneOrManyField, ReferenceSerializer, RenditionsField, StrictSerializer
 from catalog.models import Image, Region
+from search.engines.types import Strategy
+from search.explaining import Explanation
 from search.querying import MAX_K, Answer, Match, QueryRegion
 
 SOURCES = ("image", "region", "image_id")
@@ -47,6 +49,10 @@ class SearchForm(StrictSerializer):
     )
     beyond_near = serializers.BooleanField(
         default=False, help_text="Also what is farther than the model's measured limit of being near."
+    )
+
+    explain = serializers.BooleanField(
+        default=False, help_text="How the answer was found, as `explanation` in it. For staff; 403 for others."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +100,26 @@ class QuerySerializer(serializers.Serializer[Answer]):
     regions = QueryRegionSerializer(many=True, help_text="What was found in the query, best first.")
 
 
+class ExplanationSerializer(serializers.Serializer[Explanation]):
+    strategy = serializers.ChoiceField(
+        choices=["", *(str(strategy) for strategy in Strategy)],
+        help_text="How the generation was searched at the last ask; empty where there is none.",
+    )
+    rows = serializers.IntegerField(help_text="Vectors in the generation.")
+    allowed = serializers.IntegerField(help_text="Of them those in the scope.")
+    nodes = serializers.IntegerField(help_text="Asked of the graph, in all asks.")
+    rounds = serializers.IntegerField(help_text="Of the graph, in all asks.")
+    scanned = serializers.IntegerField(help_text="Vectors of the generation compared one by one, in all asks.")
+    delta = serializers.IntegerField(help_text="Vectors newer than the generation, compared one by one at each ask.")
+    asks = serializers.IntegerField(help_text="To the index; more than one where hits dropped out.")
+    hits = serializers.IntegerField(help_text="Of the last ask.")
+    dropped = serializers.IntegerField(
+        help_text="Of these hits those that may not be shown: deleted, hidden, dismissed, forbidden, another label."
+    )
+    index_milliseconds = serializers.FloatField(help_text="What the index took.")
+    milliseconds = serializers.FloatField(help_text="All of it but reading the image that was sent.")
+
+
 class AnswerSerializer(serializers.Serializer[Answer]):
     pipeline = serializers.CharField()
     model = serializers.CharField(help_text="The embedder and the beginning of its fingerprint.")
@@ -102,3 +128,7 @@ class AnswerSerializer(serializers.Serializer[Answer]):
     )
     query = QuerySerializer(source="*")
     results = MatchSerializer(many=True, help_text="Nearest first.")
+
+
+class ExplainedAnswerSerializer(AnswerSerializer):
+    explanation = ExplanationSerializer(required=False, help_text="Only where staff sent `explain`.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import AllowAny
@@ -21,7 +21,7 @@ from catalog.api.parsers import BoundedJSONParser
 from catalog.api.schema import problems
 from catalog.models import Collection, Image, Region
 from catalog.querysets import Viewer
-from search.api.serializers import AnswerSerializer, SearchForm
+from search.api.serializers import AnswerSerializer, ExplainedAnswerSerializer, SearchForm
 from search.querying import Answer, SearchOptions, search_by_image, search_by_region, search_by_stored_image
 
 
@@ -46,15 +46,19 @@ class SearchView(APIView):
             "A file is kept in memory while it is searched with, and never stored."
         ),
         request={"multipart/form-data": SearchForm, "application/json": SearchForm},
-        responses={200: AnswerSerializer, **problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
+        responses={200: ExplainedAnswerSerializer, **problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
     )
     def post(self, request: Request) -> Response:
         if request.query_params:
             raise ValidationError({name: ["Send it in the body, not in the address."] for name in request.query_params})
         form = SearchForm(data=body_of(request))
         form.is_valid(raise_exception=True)
+        explain = form.validated_data["explain"]
+        if explain and not request.user.is_staff:
+            raise PermissionDenied("Only staff are told how an answer was found. Search without explain.")
         answer = _search(form.validated_data, request.user)
-        return Response(AnswerSerializer(answer, context={"request": request}).data)
+        shape = ExplainedAnswerSerializer if explain else AnswerSerializer
+        return Response(shape(answer, context={"request": request}).data)
 
 
 def _search(asked: dict[str, Any], viewer: Viewer) -> Answer:

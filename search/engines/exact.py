@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from search.engines.allowed import Allowed
 from search.engines.folder_engine import Built, FolderEngine, FolderReader
 from search.engines.generations import Stamp
+from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest
-from search.engines.stored import RowCount
-from search.engines.types import Hits, IndexSpec
+from search.engines.types import Hits, IndexSpec, Progress
 
 
 class Exact(FolderEngine):
@@ -27,7 +28,7 @@ class Exact(FolderEngine):
             raise ValueError(f"the exact engine takes no options, but got {', '.join(sorted(options))}")
         return {}
 
-    def build(self, folder: Path, spec: IndexSpec, rows: RowCount) -> Built:
+    def build(self, folder: Path, spec: IndexSpec, rows: RowCount, progress: Progress | None = None) -> Built:
         return Built(measured={"recall": 1.0})
 
     def reader(self, folder: Path, manifest: Manifest, stamp: Stamp | None) -> ExactReader:
@@ -37,5 +38,5 @@ class Exact(FolderEngine):
 class ExactReader(FolderReader):
     """Scans the memory-mapped vectors of one generation."""
 
-    def _nearest(self, query: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Hits:
-        return self._scan(query, k, rows)
+    def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
+        return self._scan(query, k, allowed)

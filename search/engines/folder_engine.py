@@ -1,30 +1,33 @@
-"""What the engines that keep a generation in a folder share: writing, publishing, opening, verifying.
+"""What the engines that keep a generation in a folder share: opening, verifying, and searching within a scope.
 
 An engine adds what it builds beside the rows (``build``) and how it searches (``reader``).
 """
 
 from __future__ import annotations
 
-import time
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.engines.durable import sha256_of
-from search.engines.errors import BuildFailed, IndexDamaged
+from search.engines.allowed import Allowed
+from search.engines.errors import IndexDamaged
+from search.engines.folder_writer import FolderWriter
+from search.engines.following import follow, nudge
 from search.engines.generations import Generations, Stamp
+from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest, check_agrees, check_files, read_manifest
 from search.engines.scan import NO_HITS, exact_search
-from search.engines.stored import RowCount, RowWriter, StoredRows
-from search.engines.types import EVERYWHERE, Hits, IndexSpec, Scope
+from search.engines.stored import StoredRows
+from search.engines.types import EVERYWHERE, Effort, Hits, IndexSpec, Progress, Scope, Strategy
 from search.engines.vectors import checked_query
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ OPEN_ATTEMPTS = 3  # generations may be published, and the one being opened prun
 class Built:
     """What an engine made beside the rows: numbers for the manifest, and the libraries that made it."""
 
-    measured: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,8 +53,11 @@ class FolderEngine(ABC):
         """The options with defaults filled in. Raises ValueError for an unknown one or a bad value."""
 
     @abstractmethod
-    def build(self, folder: Path, spec: IndexSpec, rows: RowCount) -> Built:
-        """Make and verify this engine's own files in ``folder``, where the rows already are. Raises BuildFailed."""
+    def build(self, folder: Path, spec: IndexSpec, rows: RowCount, progress: Progress | None = None) -> Built:
+        """Make and verify this engine's own files in ``folder``, where the rows already are. Raises BuildFailed.
+
+        ``progress`` is told the step and how far it is.
+        """
 
     @abstractmethod
     def reader(self, folder: Path, manifest: Manifest, stamp: Stamp | None) -> FolderReader:
@@ -60,27 +66,65 @@ class FolderEngine(ABC):
     def start(self, spec: IndexSpec) -> FolderWriter:
         return FolderWriter(self, spec)
 
+    def published(self, spec: IndexSpec) -> str:
+        """See IndexEngine.published."""
+        return Generations(spec.root).published().name
+
     def inspect(self, spec: IndexSpec) -> Manifest:
-        """See IndexEngine.inspect."""
-        return _while_pointer_moves(spec, lambda: self._verified(spec)[1])
+        """See IndexEngine.inspect. Fetches what another host has published, if that is newer."""
+        follower = follow(spec, self.name)
+        if follower is not None:
+            follower.catch_up()
+        generations = Generations(spec.root)
+        return _while_pointer_moves(spec, lambda: self._verified(spec, *_place(generations)))
 
     def open(self, spec: IndexSpec) -> FolderReader:
-        """See IndexEngine.open."""
-        return _while_pointer_moves(spec, lambda: self._open_once(spec))
+        """See IndexEngine.open. Where the published generation is damaged, the one before it answers if it is whole."""
+        follower = follow(spec, self.name)
+        try:
+            return _while_pointer_moves(spec, lambda: self._open_once(spec))
+        except IndexDamaged as error:
+            if follower is not None:
+                follower.fetch_again(Generations(spec.root).published_name())
+            return self._open_before(spec, error)
+        finally:
+            nudge(spec.root)
+
+    def open_folder(
+        self, spec: IndexSpec, folder: Path, manifest_sha256: str, stamp: Stamp | None = None
+    ) -> FolderReader:
+        """A reader of this folder, published or not, where it is what its builder wrote. Raises IndexDamaged."""
+        return self.reader(folder, self._verified(spec, folder, manifest_sha256), stamp)
 
     def _open_once(self, spec: IndexSpec) -> FolderReader:
-        stamp = Generations(spec.root).stamp()  # before the pointer is read: a later publication is then noticed
-        folder, manifest = self._verified(spec)
-        return self.reader(folder, manifest, stamp)
-
-    def _verified(self, spec: IndexSpec) -> tuple[Path, Manifest]:
         generations = Generations(spec.root)
-        published = generations.published()
-        folder = generations.folder(published.name)
-        manifest = read_manifest(folder, published.manifest_sha256)
+        stamp = generations.stamp()  # before the pointer is read: a later publication is then noticed
+        return self.open_folder(spec, *_place(generations), stamp)
+
+    def _open_before(self, spec: IndexSpec, error: IndexDamaged) -> FolderReader:
+        """What is newer than it comes from the database, like all that is newer than a generation."""
+        generations = Generations(spec.root)
+        stamp, before = generations.stamp(), generations.before()
+        if before is None:
+            raise error
+        try:
+            reader = self.open_folder(spec, generations.folder(before.name), before.manifest_sha256, stamp)
+        except (IndexDamaged, OSError):
+            raise error from None
+        logger.error("%s Generation %s, the one before, answers meanwhile.", error, before.name)
+        return reader
+
+    def _verified(self, spec: IndexSpec, folder: Path, manifest_sha256: str) -> Manifest:
+        manifest = read_manifest(folder, manifest_sha256)
         check_agrees(manifest, spec, self.name)
         check_files(manifest, folder)
-        return folder, manifest
+        return manifest
+
+
+def _place(generations: Generations) -> tuple[Path, str]:
+    """The folder of what is published, and the sha256 of its manifest."""
+    published = generations.published()
+    return generations.folder(published.name), published.manifest_sha256
 
 
 def _while_pointer_moves(spec: IndexSpec, action: Callable[[], T]) -> T:
@@ -94,56 +138,6 @@ def _while_pointer_moves(spec: IndexSpec, action: Callable[[], T]) -> T:
             if generations.stamp() == before:
                 raise
     return action()
-
-
-class FolderWriter:
-    """An IndexWriter: rows stream to a draft folder, the engine builds on them, the pointer moves."""
-
-    def __init__(self, engine: FolderEngine, spec: IndexSpec) -> None:
-        self._engine = engine
-        self._spec = spec
-        self._started = time.monotonic()
-        self._generations = Generations(spec.root)
-        self._draft = self._generations.begin()
-        self._rows = RowWriter(self._draft.folder, spec.dimension)
-
-    @property
-    def generation(self) -> str:
-        return self._draft.name
-
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], collections: NDArray[np.int64]) -> None:
-        self._rows.add(ids, vectors, collections)
-
-    def publish(self) -> FolderReader:
-        try:
-            rows = self._rows.close()
-            built = self._engine.build(self._draft.folder, self._spec, rows)
-            manifest = self._manifest(rows, built)
-            self._generations.publish(self._draft, manifest.write(self._draft.folder))
-        except OSError as error:
-            raise BuildFailed(f"Generation {self.generation} could not be written: {error}.") from error
-        return self._engine.open(self._spec)
-
-    def discard(self) -> None:
-        self._rows.abandon()
-        self._generations.discard(self._draft)
-
-    def _manifest(self, rows: RowCount, built: Built) -> Manifest:
-        return Manifest(
-            generation=self.generation,
-            engine=self._engine.name,
-            fingerprint=self._spec.fingerprint,
-            dimension=self._spec.dimension,
-            metric=self._spec.metric,
-            options=dict(self._spec.options),
-            count=rows.count,
-            highest_id=rows.highest_id,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            build_seconds=round(time.monotonic() - self._started, 3),
-            measured=dict(built.measured),
-            libraries={"numpy": version("numpy"), **built.libraries},
-            files={path.name: sha256_of(path) for path in sorted(self._draft.folder.iterdir())},
-        )
 
 
 class FolderReader(ABC):
@@ -163,17 +157,21 @@ class FolderReader(ABC):
         query = checked_query(vector, self.manifest.dimension)
         if k < 1:
             raise ValueError(f"k is {k}, but at least one neighbour must be asked for.")
-        rows = self._stored.rows_in(scope)
-        allowed = self.count if rows is None else len(rows)
-        return self._nearest(query, min(k, allowed), rows) if allowed else NO_HITS
+        allowed = self._stored.scopes.allowed(scope)
+        if allowed.count == 0:
+            return replace(NO_HITS, effort=Effort(Strategy.NOTHING, self.count, allowed=0))
+        return self._nearest(query, min(k, allowed.count), allowed)
 
     def stale(self) -> bool:
         """See IndexReader.stale."""
+        nudge(self._generations.root)
         return self._generations.stamp() != self._stamp
 
     @abstractmethod
-    def _nearest(self, query: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Hits:
-        """The k nearest among ``rows`` (None: all), of which there are at least k >= 1."""
+    def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
+        """The k nearest of the allowed rows, of which there are at least k >= 1; says what it took."""
 
-    def _scan(self, query: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Hits:
-        return exact_search(self._stored.ids, self._stored.vectors, query, k, self.manifest.metric, rows=rows)
+    def _scan(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
+        stored, metric = self._stored, self.manifest.metric
+        hits = exact_search(stored.ids, stored.vectors, query, k, metric, rows=allowed.rows())
+        return replace(hits, effort=Effort(Strategy.SCAN, self.count, allowed.count, scanned=allowed.count))

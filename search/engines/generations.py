@@ -4,8 +4,10 @@
 
     root/lock                      held (flock) while a number is given out and while the pointer moves
     root/current                   "<generation> <sha256 of its manifest>": the only thing that decides what serves
+    root/before                    what it said before: who finds the current one damaged may open that
     root/00000007-5e0c91aa/        a published generation, never changed again
     root/building-00000008-.../    a draft; its builder holds a flock on the folder for as long as it lives
+    root/fetching-00000008-.../    the same of one that comes from another host (search.engines.depot)
 
 The folder is on a disk of this machine: flock, and files that stay readable after they were removed, are relied on.
 """
@@ -14,31 +16,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.engines.durable import flush, write_whole
 from search.engines.errors import BuildFailed, IndexDamaged, IndexNotBuilt
+from search.engines.names import POINTER_LINE, Published, is_generation, number_of
 
-POINTER = "current"
-DRAFT_PREFIX = "building-"
-_NAME = re.compile(r"(\d{8,})-[0-9a-f]{8}")
-_POINTER_LINE = re.compile(rf"({_NAME.pattern}) ([0-9a-f]{{64}})\n")
+POINTER, BEFORE = "current", "before"
+DRAFT_PREFIX, FETCH_PREFIX = "building-", "fetching-"
+DAMAGED_PREFIX = "damaged-"
+MOST_POINTER_BYTES = 200
 
-Stamp = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What the pointer says: the generation that serves and the sha256 of its manifest."""
-
-    name: str
-    manifest_sha256: str
+Stamp = tuple[int, int, bytes]
 
 
 @dataclass(slots=True)
@@ -60,90 +54,182 @@ class Generations:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._pointer = os.fspath(root / POINTER)
 
     def folder(self, name: str) -> Path:
         return self.root / name
 
     def stamp(self) -> Stamp | None:
-        """Changes whenever the pointer is replaced; None when there is no pointer. Costs one stat."""
+        """Changes whenever the pointer is replaced; None when there is no pointer. Costs reading its one line.
+
+        The line alone tells generations apart: a clock may jump back, and a new file may get the old one's number.
+        """
         try:
-            found = (self.root / POINTER).stat()
-        except FileNotFoundError:
+            handle = os.open(self._pointer, os.O_RDONLY)
+        except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        try:
+            found = os.fstat(handle)
+            return found.st_mtime_ns, found.st_ino, os.read(handle, MOST_POINTER_BYTES)
+        except OSError:  # a folder, a disk that fails: whoever opens it says so
+            return 0, 0, b""
+        finally:
+            os.close(handle)
 
     def published(self) -> Published:
         """Raises IndexNotBuilt where there is no pointer, IndexDamaged where it cannot be read."""
-        path = self.root / POINTER
+        return self._read(POINTER)
+
+    def before(self) -> Published | None:
+        """What was published before, where that is known."""
+        try:
+            return self._read(BEFORE)
+        except (IndexNotBuilt, IndexDamaged):
+            return None
+
+    def _read(self, pointer: str) -> Published:
+        path = self.root / pointer
         try:
             content = path.read_bytes()
         except FileNotFoundError as error:
             raise IndexNotBuilt(f"Nothing is published in {self.root} yet. Run `manage.py rebuild_index`.") from error
         except OSError as error:
             raise IndexDamaged(f"{path} cannot be read: {error.strerror}.") from error
-        line = _POINTER_LINE.fullmatch(content.decode("ascii", errors="replace"))
+        line = POINTER_LINE.fullmatch(content.decode("ascii", errors="replace"))
         if line is None:
             raise IndexDamaged(f"{path} does not name a generation. Rebuild the index.")
         return Published(line[1], line[3])
 
-    def begin(self) -> Draft:
-        """A new draft with the next number. Drafts whose builder died are removed first."""
+    def begin(self, above: int = 0) -> Draft:
+        """A new draft with the next number, larger than ``above``. Drafts whose builder died are removed first."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._sweep()
-            name = f"{self._newest() + 1:08d}-{secrets.token_hex(4)}"
-            folder = self.root / f"{DRAFT_PREFIX}{name}"
-            folder.mkdir()
-            lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Draft(name, folder, lock)
+            number = max(self._newest(), above) + 1
+            return self._draft(f"{number:08d}-{secrets.token_hex(4)}", DRAFT_PREFIX)
 
-    def publish(self, draft: Draft, manifest_sha256: str) -> None:
-        """Rename the draft and then, in one step, the pointer. Raises BuildFailed where a newer builder has started."""
+    def receive(self, name: str) -> Draft | None:
+        """An empty folder for a generation that another host has built; None while somebody here fetches it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._sweep()
+            try:
+                return self._draft(name, FETCH_PREFIX)
+            except FileExistsError:
+                return None
+
+    def _draft(self, name: str, prefix: str) -> Draft:
+        folder = self.root / f"{prefix}{name}"
+        folder.mkdir()
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Draft(name, folder, lock)
+
+    def publish(self, draft: Draft, manifest_sha256: str, announce: Callable[[], None] | None = None) -> None:
+        """Rename the draft and then, in one step, the pointer. Raises BuildFailed where a newer builder has started.
+
+        ``announce`` is called between the two: it tells other hosts, or raises and nothing was published.
+        """
         flush(draft.folder)
         with self._locked():
             newest = self._newest()
-            if newest > _number(draft.name):
-                raise BuildFailed(
-                    f"Generation {draft.name} was overtaken by another builder (number {newest}) and not published."
-                )
+            if newest > number_of(draft.name):
+                raise BuildFailed(overtaken(draft.name, newest))
             if not draft.folder.is_dir():
                 raise BuildFailed(f"Generation {draft.name} was removed while it was being built.")
             draft.folder.rename(self.folder(draft.name))
-            write_whole(self.root / POINTER, f"{draft.name} {manifest_sha256}\n".encode())
+            flush(self.root)
+            if announce is not None:
+                announce()
+            self._point_to(Published(draft.name, manifest_sha256))
             self._sweep()
+        draft.close()
+
+    def adopt(self, draft: Draft, manifest_sha256: str) -> bool:
+        """Publish here what came from another host; False, and nothing done, where something newer serves by now.
+
+        The folder of a generation of the same name, which was found damaged, is replaced.
+        """
+        flush(draft.folder)
+        with self._locked():
+            current = self.published_name()
+            if current and number_of(current) > number_of(draft.name):
+                return False
+            folder = self.folder(draft.name)
+            if folder.exists():
+                folder.rename(self.root / f"{DAMAGED_PREFIX}{draft.name}")
+            draft.folder.rename(folder)
+            flush(self.root)
+            self._point_to(Published(draft.name, manifest_sha256))
+            self._sweep()
+        draft.close()
+        return True
+
+    def _point_to(self, published: Published) -> None:
+        with suppress(IndexNotBuilt, IndexDamaged):
+            current = self.published()
+            if current.name != published.name:
+                write_whole(self.root / BEFORE, current.line())
+        write_whole(self.root / POINTER, published.line())
+
+    def drop(self, draft: Draft) -> None:
+        """Remove a draft, unless it was published or adopted."""
+        shutil.rmtree(draft.folder, ignore_errors=True)
         draft.close()
 
     def discard(self, draft: Draft) -> None:
         """Remove a draft, also one whose publication failed half way. Does nothing to the generation that serves."""
         shutil.rmtree(draft.folder, ignore_errors=True)
-        if not self._serves(draft.name):
+        if self.published_name() != draft.name:
             shutil.rmtree(self.folder(draft.name), ignore_errors=True)
         draft.close()
 
-    def _serves(self, name: str) -> bool:
+    def published_name(self) -> str:
+        """Empty where nothing is published, or nothing that can be read."""
         try:
-            return self.published().name == name
+            return self.published().name
         except (IndexNotBuilt, IndexDamaged):
-            return False
+            return ""
 
     def _newest(self) -> int:
         names = [path.name.removeprefix(DRAFT_PREFIX) for path in self.root.iterdir()]
-        return max((_number(name) for name in names if _NAME.fullmatch(name)), default=0)
+        return max((number_of(name) for name in names if is_generation(name)), default=0)
+
+    def unneeded(self) -> list[Path]:
+        """What `sweep` would remove, by name. Waits for whoever publishes in this moment."""
+        if not self.root.is_dir():
+            return []
+        with self._locked():
+            return sorted(self._unneeded())
+
+    def sweep(self) -> None:
+        """Remove dead drafts, and generations that no reader can need; every build does it, too."""
+        if self.root.is_dir():
+            with self._locked():
+                self._sweep()
 
     def _sweep(self) -> None:
-        """Remove dead drafts, and generations but the serving one and the one before, which a reader may be opening."""
-        for draft in self.root.glob(f"{DRAFT_PREFIX}*"):
-            if _is_abandoned(draft):
-                shutil.rmtree(draft, ignore_errors=True)
-        try:
-            current = self.published().name
-        except (IndexNotBuilt, IndexDamaged):
-            return  # nothing says which one matters: keep them all
-        names = [path.name for path in self.root.iterdir() if _NAME.fullmatch(path.name)]
-        before = sorted((name for name in names if _number(name) < _number(current)), key=_number)
-        for name in set(names) - {current, *before[-1:]}:
-            shutil.rmtree(self.folder(name), ignore_errors=True)
+        for path in self._unneeded():
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _unneeded(self) -> list[Path]:
+        """Dead drafts, and generations but the serving one and the one before, which a reader may be opening."""
+        drafts = (
+            path for prefix in (DRAFT_PREFIX, FETCH_PREFIX, DAMAGED_PREFIX) for path in self.root.glob(f"{prefix}*")
+        )
+        dead = [draft for draft in drafts if _is_abandoned(draft)]
+        current = self.published_name()
+        if not current:
+            return dead  # nothing says which one matters: keep them all
+        names = [path.name for path in self.root.iterdir() if is_generation(path.name)]
+        spare = set(names) - {current, self._name_before(current, names)}
+        return [*dead, *(self.folder(name) for name in spare)]
+
+    def _name_before(self, current: str, names: list[str]) -> str:
+        before = self.before()
+        if before is not None and before.name != current:
+            return before.name
+        return max((name for name in names if number_of(name) < number_of(current)), key=number_of, default=current)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -155,8 +241,8 @@ class Generations:
             os.close(handle)
 
 
-def _number(name: str) -> int:
-    return int(name.partition("-")[0])
+def overtaken(name: str, newest: int) -> str:
+    return f"Generation {name} was overtaken by another builder (number {newest}) and not published."
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -15,7 +15,8 @@ from search.engines.types import IndexSpec, Metric
 
 MANIFEST = "manifest.json"
 
-# 1: index.hnsw, nodes.npy and stragglers.npy (NMSLIB only), ids.npy, collections.npy, vectors.npy.
+# 1: ids.npy, collections.npy, vectors.npy; of engines with a graph also nodes.npy, stragglers.npy and the library's own
+#    file: index.hnsw (NMSLIB), index.faiss, index.annoy.
 FORMAT_VERSION = 1
 
 
@@ -23,7 +24,8 @@ FORMAT_VERSION = 1
 class Manifest:
     """One published generation. Everything that must agree between builder and reader, and what was measured.
 
-    ``options`` are the engine's as given; ``measured`` is the engine's own (recall, ef_search, ...); ``files`` maps
+    ``options`` are the engine's as given; ``measured`` is the engine's own (recall, ef_search, ...; the
+    ``curve`` of a graph lists width, recall, p50_ms and p95_ms, see search.engines.graph_verify); ``files`` maps
     every other file of the folder to its sha256; ``libraries`` maps a package to its version. ``highest_id`` is 0 and
     ``count`` is 0 for an empty generation. ``created`` is ISO 8601 in UTC, ``build_seconds`` includes verification.
     """
@@ -38,16 +40,20 @@ class Manifest:
     highest_id: int
     created: str
     build_seconds: float
-    measured: Mapping[str, float]
+    measured: Mapping[str, Any]
     libraries: Mapping[str, str]
     files: Mapping[str, str]
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> str:
         """Write manifest.json into ``folder``; returns its sha256."""
-        content = json.dumps(asdict(self), indent=2, sort_keys=True).encode() + b"\n"
+        content = self.text().encode()
         write_whole(folder / MANIFEST, content)
         return hashlib.sha256(content).hexdigest()
+
+    def text(self) -> str:
+        """As JSON, for ``parsed_manifest``."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
 def read_manifest(folder: Path, sha256: str) -> Manifest:
@@ -59,14 +65,16 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
         raise IndexDamaged(f"{path} cannot be read: {error.strerror}. Rebuild the index.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise IndexDamaged(f"{path} is not the file that was published. Rebuild the index.")
-    return _parsed(json.loads(content), path)
+    return parsed_manifest(content, str(path))
 
 
-def _parsed(fields: dict[str, Any], path: Path) -> Manifest:
+def parsed_manifest(content: str | bytes, where: str) -> Manifest:
+    """What ``text`` wrote. Raises IndexDamaged for another format version, naming ``where`` it was found."""
+    fields = json.loads(content)
     version = fields.get("format_version")
     if version != FORMAT_VERSION:
         raise IndexDamaged(
-            f"{path} has format version {version}, this code reads {FORMAT_VERSION}. "
+            f"{where} has format version {version}, this code reads {FORMAT_VERSION}. "
             f"Run the code that wrote it, or rebuild the index."
         )
     return Manifest(**{**fields, "metric": Metric(fields["metric"])})

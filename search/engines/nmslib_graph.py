@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ import nmslib
 import numpy as np
 from numpy.typing import NDArray
 
-from search.engines.errors import BuildFailed, InvalidVector
+from search.engines.errors import BuildFailed, IndexDamaged
+from search.engines.graph_library import check_row, check_rows
 
 # For cosine the rows are made unit length first: |a-b|^2 = 2 (1 - cos) keeps the order, and the digits that cosinesimil
 # loses (up to 3e-7 for a vector and itself). With one space no file can be loaded as another's, which nothing checks.
 SPACE = "l2"
 MOST_ROWS = 2**31 - 1
+
+FILE = "index.hnsw"
+WIDTH = "ef_search"
 
 logging.getLogger("nmslib").setLevel(logging.WARNING)  # it tells of every load and every change of efSearch
 
@@ -33,26 +37,34 @@ def _empty_index() -> Any:
 
 
 class GraphBuilder:
-    """Collects rows (numbered 0, 1, ... in the order they come) and makes the graph of them."""
+    """See search.engines.graph_library.GraphBuilder. Options: m, ef_construction, post."""
 
-    def __init__(self) -> None:
-        self._index = _empty_index()
+    def __init__(self, dimension: int, options: Mapping[str, Any]) -> None:
         self.count = 0
+        self._dimension = dimension
+        self._options = options
+        self._index = _empty_index()
+
+    def kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows
 
     def add(self, rows: NDArray[np.float32]) -> None:
+        check_rows(rows, self._dimension)
         if self.count + len(rows) > MOST_ROWS:
             raise BuildFailed(f"NMSLIB numbers its rows in 32 bits: more than {MOST_ROWS} do not fit.")
         numbers = np.arange(self.count, self.count + len(rows), dtype=np.int32)
         self._index.addDataPointBatch(rows, numbers)
         self.count += len(rows)
 
-    def save(self, path: Path, m: int, ef_construction: int, post: int) -> None:
-        """Build and write. Straight to ``path``: the folder is a draft that nobody reads."""
-        self._index.createIndex({"M": m, "efConstruction": ef_construction, "post": post})
+    def save(self, path: Path) -> None:
+        options = self._options
+        self._index.createIndex(
+            {"M": options["m"], "efConstruction": options["ef_construction"], "post": options["post"]}
+        )
         self._index.saveIndex(str(path), save_data=False)
 
 
-def stored_count(path: Path) -> int:
+def _stored_count(path: Path) -> int:
     """How many rows a saved optimised graph holds: its second uint32 (Hnsw::SaveOptimizedIndex); len() says 0."""
     with path.open("rb") as file:
         _, count = struct.unpack("<II", file.read(8))
@@ -60,29 +72,29 @@ def stored_count(path: Path) -> int:
 
 
 class Graph:
-    """A loaded graph. Its file must have been verified: altered bytes crash the process. Safe to use from threads."""
+    """See search.engines.graph_library.Graph."""
 
-    def __init__(self, path: Path, count: int, dimension: int, ef_search: int) -> None:
-        self.count = count
+    def __init__(self, path: Path, count: int, dimension: int, width: int) -> None:
+        stored = _stored_count(path)
+        if stored != count:
+            raise IndexDamaged(f"The graph {path.name} holds {stored} nodes instead of {count}.")
+        self.width = width
+        self._count = count
         self._dimension = dimension
         self._index = _empty_index()
         self._index.loadIndex(str(path), load_data=False)
-        self._width = SearchWidth(self._index, ef_search)
+        self._search_width = SearchWidth(self._index)
 
     def nearest(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Row numbers, nearest first, at most k of them; fewer where the graph does not reach more."""
-        if row.shape != (self._dimension,) or row.dtype != np.float32:
-            raise InvalidVector(f"The graph holds float32 ({self._dimension},), not {row.dtype} {row.shape}.")
-        with self._width.at_least(k):
-            numbers, _ = self._index.knnQuery(row, k=min(k, self.count))
+        check_row(row, self._dimension)
+        with self._search_width.at_least(max(self.width, k)):
+            numbers, _ = self._index.knnQuery(row, k=min(k, self._count))
         return numbers.astype(np.int64)  # type: ignore[no-any-return]
 
-    def nearest_of_many(self, rows: NDArray[np.float32], k: int, ef_search: int) -> list[NDArray[np.int64]]:
-        """``nearest`` for each row at a given efSearch, on all cores."""
-        if rows.ndim != 2 or rows.shape[1] != self._dimension or rows.dtype != np.float32:
-            raise InvalidVector(f"The graph holds float32 (n, {self._dimension}), not {rows.dtype} {rows.shape}.")
-        with self._width.at_least(max(k, ef_search)):
-            answers = self._index.knnQueryBatch(rows, k=min(k, self.count))
+    def nearest_of_many(self, rows: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
+        check_rows(rows, self._dimension)
+        with self._search_width.at_least(max(self.width, k)):
+            answers = self._index.knnQueryBatch(rows, k=min(k, self._count))
         return [numbers.astype(np.int64) for numbers, _ in answers]
 
 
@@ -93,18 +105,17 @@ class SearchWidth:
     needs more waits for them to end, and those that come later wait behind it.
     """
 
-    def __init__(self, index: Any, base: int) -> None:
+    def __init__(self, index: Any) -> None:
         self._index = index
-        self._base = base
         self._set = 0
         self._running = 0
         self._door = threading.Lock()
         self._changed = threading.Condition()
 
     @contextmanager
-    def at_least(self, k: int) -> Iterator[None]:
-        """Inside, efSearch is at least the base and at least ``k`` (below it fewer than k are found)."""
-        self._enter(max(self._base, k))
+    def at_least(self, needed: int) -> Iterator[None]:
+        """Inside, efSearch is at least this. ``needed`` is never below k: with less, fewer than k are found."""
+        self._enter(needed)
         try:
             yield
         finally:

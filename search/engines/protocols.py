@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engines.manifest import Manifest
-from search.engines.types import EVERYWHERE, Hits, IndexSpec, Scope
+from search.engines.types import EVERYWHERE, Hits, IndexSpec, Progress, Scope
 
 
 class IndexReader(Protocol):
@@ -23,6 +23,8 @@ class IndexReader(Protocol):
     def search(self, vector: NDArray[np.floating], k: int, scope: Scope = EVERYWHERE) -> Hits:
         """The min(k, what the scope allows) nearest vectors; distances re-scored exactly as float64 differences.
 
+        The hits say what they took (Effort).
+
         ``vector``: any float dtype, any strides, shape (dimension,); never changed. ``k`` >= 1.
         Raises InvalidVector for a wrong dimension, NaN, Inf, or (the contract's one answer for both metrics) a vector
         whose norm is near zero.
@@ -30,7 +32,7 @@ class IndexReader(Protocol):
         ...
 
     def stale(self) -> bool:
-        """True when another generation has been published since (one cheap stat)."""
+        """True when another generation has been published since (which costs reading one line)."""
         ...
 
 
@@ -49,8 +51,10 @@ class IndexWriter(Protocol):
         """
         ...
 
-    def publish(self) -> IndexReader:
+    def publish(self, progress: Progress | None = None) -> IndexReader:
         """Build, verify in a fresh process, and move the pointer in one atomic rename; the reader of the result.
+
+        ``progress`` is told the step ("adding", "building", "tuning", "checking", ...) and how far it is.
 
         Raises BuildFailed (with the reason, the previous generation still serving) when a check does not hold.
         """
@@ -74,7 +78,15 @@ class IndexEngine(Protocol):
     def start(self, spec: IndexSpec) -> IndexWriter: ...
 
     def open(self, spec: IndexSpec) -> IndexReader:
-        """The published generation. Raises IndexNotBuilt if there is none, IndexDamaged if it cannot be trusted."""
+        """The published generation. Raises IndexNotBuilt if there is none, IndexDamaged if it cannot be trusted.
+
+        An engine whose index lies on a server raises IndexUnreachable where that does not answer, here and in every
+        other method, and so do its readers; their ``search`` also raises IndexDamaged once their generation is dropped.
+        """
+        ...
+
+    def published(self, spec: IndexSpec) -> str:
+        """The name of the published generation, nothing of it read. Raises what ``open`` raises."""
         ...
 
     def inspect(self, spec: IndexSpec) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from search.engines.depot import Depot
+
+# Called while a generation is built, with the step, how much of it is done, and of how much. The steps in their order:
+# "reading", "adding", "building", "tuning" (of engines with a graph), "checking", "publishing".
+Progress = Callable[[str, int, int], None]
 
 
 class Metric(StrEnum):
@@ -27,7 +33,9 @@ class IndexSpec:
     """Which index: everything that must agree between the one who builds and the one who asks.
 
     ``root`` is the folder that holds the generations of this model; ``fingerprint`` is the embedding model's.
-    ``options`` are the engine's own (m, ef_construction, ...), already checked by the registry.
+    ``options`` are the engine's own (m, ef_construction, ...), already checked by the registry. ``depot`` is where
+    hosts without a disk in common hand generations on; None where there is only this one. ``connection`` is how an
+    engine reaches its server, where it has one; it may hold a secret, and is neither recorded nor logged.
     """
 
     root: Path
@@ -35,6 +43,8 @@ class IndexSpec:
     dimension: int
     metric: Metric
     options: Mapping[str, Any] = field(default_factory=dict)
+    depot: Depot | None = None
+    connection: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,41 @@ class Scope:
 EVERYWHERE = Scope()
 
 
+class Strategy(StrEnum):
+    """How a reader came to its hits. A scan reads every row that the scope allows, and is exact."""
+
+    NOTHING = "nothing to search"
+    SCAN = "scan"
+    GRAPH = "graph"
+    GRAPH_THEN_SCAN = "graph, then scan"
+    REMOTE = "remote"  # a server of vectors decides
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a reader did for its hits: of ``rows`` in the generation the scope allowed ``allowed``.
+
+    ``nodes`` were asked of the graph, in all ``rounds`` together, and ``scanned`` rows were read one by one.
+    """
+
+    strategy: Strategy
+    rows: int
+    allowed: int
+    nodes: int = 0
+    rounds: int = 0
+    scanned: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Nearest first, ties by id: ``ids`` int64 of shape (n,), ``distances`` float64 of shape (n,), n <= k."""
+    """Nearest first, ties by id: ``ids`` int64 of shape (n,), ``distances`` float64 of shape (n,), n <= k.
+
+    ``effort``: what it took, of the readers that say it.
+    """
 
     ids: NDArray[np.int64]
     distances: NDArray[np.float64]
+    effort: Effort | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

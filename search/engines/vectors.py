@@ -27,8 +27,13 @@ def checked_query(vector: ArrayLike, dimension: int) -> NDArray[np.float32]:
         raise InvalidVector(
             f"The vector has shape {array.shape}, but this index holds vectors of shape ({dimension},)."
         )
-    row: NDArray[np.float32] = checked_rows(array[None, :], dimension)[0]
-    return row
+    if array.dtype.kind in "fiu":
+        with np.errstate(over="ignore"):  # becomes Inf, which has no norm
+            row = np.array(array, dtype=np.float32, order="C", copy=True)
+        if MIN_NORM <= np.linalg.norm(row.astype(np.float64)) <= MAX_NORM:
+            return row
+    refused: NDArray[np.float32] = checked_rows(array[None, :], dimension)[0]  # says what is wrong with it
+    return refused
 
 
 def checked_rows(vectors: ArrayLike, dimension: int, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from search.evaluation.labelled import (
     check_measurable,
     check_not_empty,
 )
-from search.evaluation.metrics import Retrieval
+from search.evaluation.metrics import Outcome, Retrieval
 from search.evaluation.thresholds import Choice, choose, halves, sampled
 from search.evaluation.verification import Verification, verify
 
@@ -41,6 +41,7 @@ class Evaluation:
     mistakes: tuple[Mistake, ...]
     mistakes_count: int  # also of those beyond the worst, which ``mistakes`` has
     examples: tuple[Example, ...]
+    outcomes: tuple[Outcome, ...]  # of each query that something could be found for, which ``retrieval`` sums up
 
 
 def evaluate(catalogue: Reading, queries: Reading | None, metric: Metric) -> Evaluation:
@@ -82,6 +83,7 @@ def _evaluate(
         mistakes=mistakes(outcomes, asking, stored, metric, leave_out=own),
         mistakes_count=sum(each.precision_at[1] < 1 for each in outcomes),
         examples=examples(outcomes, asking, stored, metric, leave_out=own),
+        outcomes=tuple(outcomes),
     )
 
 

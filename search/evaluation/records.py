@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,17 +42,27 @@ def metric_of(model: EmbeddingModel) -> Metric:
 
 
 def keep(
-    evaluation: Evaluation, model: EmbeddingModel, *, collection: Collection | None = None, user: User | None = None
+    evaluation: Evaluation,
+    model: EmbeddingModel,
+    *,
+    collection: Collection | None = None,
+    user: User | None = None,
+    compared: Mapping[str, Any] | None = None,
 ) -> EvaluationRun:
-    """Store an evaluation, with its drawings, beside the model and the generation that serves now."""
+    """Store an evaluation, with its drawings, beside the model and the generation that serves now.
+
+    ``compared``: of which comparison of two models it is a part (search.switching.comparing).
+    """
     from search.evaluation import drawing  # noqa: PLC0415 - matplotlib, which only who evaluates may load
 
     people = dict(evaluation.catalogue.people)
     figures = {
         **without_names(as_json(evaluation), people),
         "warning": TAUGHT_ON if _is_taught_on(model, collection) else "",
+        **({"compared": dict(compared)} if compared else {}),
     }
     what = [evaluation.catalogue.what, *([f"by {evaluation.queries.what}"] if evaluation.queries else [])]
+    what += [f"beside {compared['with']}"] if compared else []
     return EvaluationRun.objects.create(
         embedding_model=model,
         generation=_generation(model),

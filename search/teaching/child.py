@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from search.engines.child import child_main
 from search.engines.errors import BuildFailed
+from search.engines.types import Progress
 from search.teaching.training import INPUT, OUTPUT
 
 Floats = NDArray[np.float32]
@@ -40,7 +41,7 @@ DROPOUT = 0.5  # of the inputs: no single number decides
 RATE, DECAY = 2e-4, 1e-3
 
 
-def work(folder: Path, request: Any) -> dict[str, str]:
+def work(folder: Path, request: Any, _: Progress) -> dict[str, str]:
     """Learn from every job of ``folder``; the libraries' versions."""
     for number in range(request["jobs"]):
         keras.utils.set_random_seed(request["seed"])

@@ -1,4 +1,4 @@
-"""Teaching and switching as a worker does it for somebody who asked in the admin, and how far that is.
+"""Teaching as a worker does it for somebody who asked in the admin, and how far it is with that or with a switch.
 
 What was taught is a row. How far it is, and why it came to nothing, is in the cache for a day: nothing depends on it.
 """
@@ -6,16 +6,12 @@ What was taught is a row. How far it is, and why it came to nothing, is in the c
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.utils import timezone
 
 from catalog.curation.log import Kind, record
-from catalog.embedding_models import make_serving
-from catalog.exceptions import CannotServe, ModelUnavailable
-from catalog.filling import Progress
 from catalog.models import Collection, EmbeddingModel
 from search.teaching.errors import TeachingFailed, TeachingRefused
 from search.teaching.reading import LabelSource
@@ -98,36 +94,6 @@ def _collection(key: str | None) -> Collection | None:
     if collection is None:
         raise TeachingRefused("The collection is gone meanwhile.")
     return collection
-
-
-def serve_on_request(model: UUID, user: int | None) -> EmbeddingModel | None:
-    """Switch, in a worker where much has to be computed first; the row where it serves now."""
-    row = EmbeddingModel.objects.filter(pk=model).first()
-    if row is None:
-        return None
-    try:
-        switch(row, user, lambda done, total: _filled(row, done, total))
-    except (CannotServe, ModelUnavailable) as error:
-        report(row.pipeline, Report(said=str(error), went_wrong=True, model=str(row.pk)))
-        return None
-    except Exception:
-        report(row.pipeline, Report(said=UNEXPECTED, went_wrong=True, model=str(row.pk)))
-        raise
-    report(row.pipeline, Report(said=f"{row} serves now.", model=str(row.pk)))
-    return row
-
-
-def _filled(row: EmbeddingModel, done: int, total: int) -> None:
-    report(row.pipeline, Report(busy=f"computing embeddings of {row}, {done} of {total}", model=str(row.pk)))
-
-
-def switch(row: EmbeddingModel, user: int | None, progress: Progress | None = None) -> EmbeddingModel | None:
-    """catalog.embedding_models.make_serving, written into the log; which one served before, as there."""
-    before = make_serving(row, progress)
-    if before is not None:
-        log(user, row, f"Made it serve {row.pipeline}, instead of {before}.")
-        log(user, before, f"No longer serves {row.pipeline}: {row} does.")
-    return before
 
 
 def log(user: int | None, model: EmbeddingModel, message: str, kind: Kind = Kind.CHANGED) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import IO, Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
 from pytest_django.fixtures import Settings
 
-from catalog import embedding_models, filling, filling_from_images, storage
+from catalog import embedding_models, filling, filling_from_images, keeping, storage
 from catalog.embedding_models import (
     embeddings_lacking,
     make_serving,
@@ -29,6 +30,7 @@ from catalog.processing import process_batch
 from catalog.uploads import process_again
 from catalog.vision import heads, registry
 from catalog.vision.types import Box, Detection
+from tests.beside import Darkness, another
 from tests.fakes import ColourSquares, MeanColour
 from tests.heads import taught_model
 from tests.library import InThread, process_all, put_image, ready, squares, wait_until_somebody_waits_for_a_lock
@@ -159,30 +161,6 @@ def test_where_the_head_is_harmed_while_it_serves_images_wait_and_the_base_can_s
     assert models_of(image) == {base.embedder}
 
 
-class Darkness(MeanColour):
-    """Another network: of the same crop it makes other numbers."""
-
-    def embed(self, crops: Sequence[PILImage]) -> NDArray[np.float32]:
-        return np.asarray(2 - super().embed(crops), np.float32)
-
-
-def another(settings: Settings, pipeline: str) -> EmbeddingModel:
-    """A model that is derived from none, beside the serving one."""
-    entry = settings.VISEARCH_PIPELINES[pipeline]
-    settings.VISEARCH_EMBEDDERS = {
-        **settings.VISEARCH_EMBEDDERS,
-        "other": {"BACKEND": f"{Darkness.__module__}.Darkness"},
-    }
-    settings.VISEARCH_PIPELINES = {
-        **settings.VISEARCH_PIPELINES,
-        pipeline: {**entry, "EMBEDDERS": [*entry["EMBEDDERS"], "other"]},
-    }
-    about = registry.describe("other")
-    return EmbeddingModel.objects.create(
-        pipeline=pipeline, embedder="other", fingerprint=about.fingerprint, dimension=8, licence="x", source="x"
-    )
-
-
 @pytest.fixture
 def other(shop: Collection, settings: Settings) -> EmbeddingModel:
     return another(settings, "image")
@@ -228,11 +206,12 @@ def test_where_much_came_meanwhile_nobody_has_to_wait_for_it(
     put(shop, 10)
     monkeypatch.setattr(embedding_models, "LATE", 1)
     fill = filling_from_images.fill
+    places = count(20)
 
     def upload_after(*given: Any) -> int:
         done = fill(*given)
-        if models_of(put(shop, 20 + done)):
-            put(shop, 40 + done)
+        for _ in range(2):
+            put(shop, next(places))
         return done
 
     monkeypatch.setattr(filling_from_images, "fill", upload_after)
@@ -359,6 +338,39 @@ def test_licence_and_source_that_are_stated_anew_are_shown(
     assert register_models() == []
     row.refresh_from_db()
     assert (row.licence, row.source, row.state) == ("MIT", "https://example.com/new", "serving")
+
+
+# --- The way back -----------------------------------------------------------------------------------------------------
+
+
+def test_the_one_before_is_kept_up_and_no_other(shop: Collection, other: EmbeddingModel) -> None:
+    first, third = serving_model("image"), taught_model()
+    put(shop, 10)
+    make_serving(other)
+    first.refresh_from_db()
+    assert first.fill == "asked"
+    make_serving(third)
+    for model in (first, other, third):
+        model.refresh_from_db()
+    assert [model.fill for model in (first, other, third)] == ["", "asked", ""]
+
+
+def test_in_an_emergency_the_way_back_computes_nothing_and_loses_nothing_for_good(
+    shop: Collection, other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(shop, 10)
+    first = make_serving(other)
+    assert first
+    late = put(shop, 20)
+    monkeypatch.setattr(storage, "open_original", None)  # no image is opened for it
+    assert make_serving(first, at_once=True) == other
+    monkeypatch.undo()
+    assert serving_model("image") == first
+    assert models_of(late) == {"other"}
+    first.refresh_from_db()
+    assert embeddings_lacking(first) == 1
+    assert list(keeping.batches(first, 16)) == [1]  # as workers do
+    assert models_of(late) == {"other", "image-colours"}
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ STARTERS_FILES = (  # what starts processes, known by the test's id
     "tests/browser/",
     "tests/visearch_site/local/",
     "tests/search/test_page_privacy.py",
+    "tests/search/test_two_processes.py",
     "tests/test_bad_days.py",
     "tests/test_upload_to_search.py",
 )

@@ -19,16 +19,19 @@ import psutil
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django_redis import get_redis_connection
 from numpy.typing import NDArray
 from pytest_django import Settings
 
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
-from search.engines.errors import InvalidVector
+from search.engines.errors import BuildFailed, IndexNotBuilt, InvalidVector
 from search.engines.registry import index_for
 from search.engines.types import Scope
 from search.indexing import needs_rebuild, rebuild_due_indexes, rebuild_index
-from search.locks import RebuildRunning, builder_lock
+from search.locks import RebuildRunning, builder_lock, is_building
 from search.models import IndexGeneration
+from search.pace import pace_of
+from search.progress import BuildProgress, Reporter, reported
 
 DIMENSION = 16
 Status = IndexGeneration.Status
@@ -133,8 +136,65 @@ def test_the_generation_before_is_superseded(model: EmbeddingModel) -> None:
 def test_progress_is_told(model: EmbeddingModel) -> None:
     store(model, vectors_of(15))
     told: list[tuple[str, int, int]] = []
-    rebuild_index(model, progress=lambda *step: told.append(step))
-    assert told == [("reading", 15, 15), ("building", 0, 15), ("building", 15, 15)]
+    row = rebuild_index(model, progress=lambda *step: told.append(step))
+    steps = list(dict.fromkeys(step for step, _, _ in told))
+    assert steps[0] == "reading"
+    assert steps[-3:] == ["tuning", "checking", "publishing"]
+    assert told[:2] == [("reading", 0, 15), ("reading", 15, 15)]
+    assert told[-1] == ("publishing", 1, 1)
+    assert all(0 <= done <= total for _, done, total in told)
+    assert row.parameters["step_seconds"].keys() == set(steps)
+
+
+def test_a_build_that_fails_its_self_test_is_recorded_with_its_reason(
+    model: EmbeddingModel, settings: Settings
+) -> None:
+    store(model, vectors_of(15))
+    settings.VISEARCH_ENGINES = {"mine": {"BACKEND": "tests.search.engines.lying.DoesNotFindItself"}}
+    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "image": {"ENGINE": "mine", "METRIC": "l2"}}
+    with pytest.raises(BuildFailed):
+        rebuild_index(model)
+    failed = IndexGeneration.objects.get()
+    assert failed.status == Status.FAILED
+    assert "does not find itself first" in failed.reason
+    assert drafts(settings) == []
+    with pytest.raises(IndexNotBuilt):
+        opened(model)
+
+
+def test_redis_is_flushed_during_a_build(model: EmbeddingModel) -> None:
+    """What is said of a build is lost for a moment; the build, and that there is one, are not."""
+    store(model, vectors_of(15))
+    reporter, seen = Reporter(model), []
+
+    def watched(step: str, done: int, total: int) -> None:
+        reporter(step, done, total)
+        if step == "checking" and done == 0:
+            get_redis_connection("default").flushall()
+            seen.append((is_building(model), reported(model)))
+
+    row = rebuild_index(model, watched)
+    assert set(seen) == {(True, None)}
+    assert reported(model) == BuildProgress("publishing", 1, 1)
+    assert (row.status, opened(model).generation) == (Status.PUBLISHED, row.name)
+
+
+def test_how_long_it_still_takes(model: EmbeddingModel) -> None:
+    """From the steps of the build before, in proportion to what there is to build now."""
+    store(model, vectors_of(20))
+    assert pace_of(model).left() == ""
+    row = rebuild_index(model)
+    row.parameters["step_seconds"] = {"reading": 10, "adding": 20, "building": 600, "checking": 30}
+    row.save()
+    store(model, vectors_of(20, seed=1))
+    pace = pace_of(model)
+    pace("reading", 0, 40)
+    assert pace.left() == "about 22 min left"
+    pace("building", 0, 40)
+    assert pace.left() == "about 22 min left"  # adding, which was not seen, may still come
+    pace("adding", 40, 40)
+    pace("checking", 0, 40)
+    assert pace.left() == "about 60 s left"
 
 
 def test_a_build_that_fails_is_recorded_and_changes_nothing(model: EmbeddingModel, settings: Settings) -> None:
@@ -309,7 +369,7 @@ def test_kill_9_of_a_builder(committed_model: EmbeddingModel, settings: Settings
     served = rebuild_index(model)
     store(model, vectors_of(3_000, seed=3))
     process = command_in_a_process(settings)
-    wait_for(lambda: any("search.engines.nmslib_build" in child.cmdline() for child in process.children()))
+    wait_for(lambda: any("search.engines.graph_build" in child.cmdline() for child in process.children()))
     process.suspend()  # in the middle of its build for as long as we look
     with pytest.raises(RebuildRunning):
         rebuild_index(model)

@@ -402,8 +402,8 @@ def test_an_answer_is_hydrated_in_one_query_for_each_ask(shop: Collection, djang
 def test_a_label_is_a_filter_that_still_fills_k(
     shop: Collection, index: Callable[..., str | None], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    """Also where so many images have it that the index cannot be asked for them by id."""
-    monkeypatch.setattr("search.querying.FEW_LABELLED", few)
+    """Also where so many images have it that the index is asked for them by id only when that is needed."""
+    monkeypatch.setattr("search.nearest.FEW_LABELLED", few)
     model = EmbeddingModel.objects.get(pipeline="face")
     store(shop, model, *[RED] * 20)
     index(0, last=1)
@@ -411,5 +411,7 @@ def test_a_label_is_a_filter_that_still_fills_k(
     wanted = list(Image.objects.order_by("id")[20:])
     Image.objects.filter(pk__in=[image.pk for image in wanted]).update(label="blueish")
     index(1, last=1)
-    assert images(search(face(0), k=3, label="blueish")) == wanted
+    answer = search(face(0), k=3, label="blueish")
+    assert images(answer) == wanted
+    assert answer.explanation.asks == (1 if few else 2)  # rather than four times as wide until all of it was read
     assert images(search(face(0), k=3, label="Blueish")) == []

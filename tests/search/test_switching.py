@@ -100,12 +100,17 @@ def test_without_its_head_nothing_is_compared_and_faces_are_still_searched(image
     assert search_by_image(photo(), "query", SearchOptions(viewer=AnonymousUser(), pipeline="face")).results
 
 
-def test_a_process_lets_go_of_the_index_of_the_model_before(images: list[Image]) -> None:
+def test_a_process_keeps_the_index_of_the_model_before_for_a_while(
+    images: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, model = serving_model("image"), taught_model()
     face = EmbeddingModel.objects.get(pipeline="face", state="serving")
     kept = serving.snapshot(face)
     held = serving.snapshot(base)
     make_serving(model)
     search()
-    assert serving.snapshot(face) is kept
+    assert serving.snapshot(base) is held  # the way back opens nothing
+    monkeypatch.setattr(serving, "KEEP_OPEN_SECONDS", -1)
+    search()
     assert serving.snapshot(base) is not held
+    assert serving.snapshot(face) is kept

@@ -648,3 +648,19 @@ def test_each_page_asks_the_database_a_constant_number_of_times(
         Client().get(f"/search/image/{image.pk}/")
     with django_assert_num_queries(11):
         Client().get(f"/images/{image.pk}/")
+
+
+# --- How it was found -------------------------------------------------------------------------------------------------
+
+
+def test_staff_read_how_it_was_found_and_nobody_else_does(shop: Collection) -> None:
+    red, _ = ready(shop, RED), ready(shop, BLUE)
+    user = User.objects.create_user("staff", is_staff=True)
+    staff, german = Client(), Client(headers={"Accept-Language": "de"})
+    for client in (staff, german):
+        client.force_login(user)
+    for client, told in ((staff, True), (Client(), False), (viewer_of(shop), False)):
+        for page in (html(put_in(RED, client=client)), html(client.get(f"/search/image/{red.pk}/"))):
+            assert ("How this was found" in page) is told
+            assert ("2 vectors, compared exactly" in page) is told
+    assert "2 Vektoren, exakt verglichen" in html(put_in(RED, client=german))

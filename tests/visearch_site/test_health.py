@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from django.conf import settings
 from django.core import checks
 from django.test import Client
 
-from catalog.embedding_models import make_serving
+from catalog import claims
+from catalog.embedding_models import make_serving, serving_model
+from catalog.models import Collection, DoomedFiles, IntakeLine
 from catalog.vision import registry
 from search.health import health
+from search.indexing import rebuild_index
+from tests.doctor import grow_old
 from tests.fakes import MeanColour
 from tests.heads import taught_model
+from tests.library import put_image, ready, squares
 from tests.visearch_site.web import web_server
 
 CHANGED = f"{__name__}.Changed"
@@ -38,7 +45,10 @@ def test_alive_is_said_without_asking_anything(django_assert_num_queries: Any, d
 
 
 def test_ready_without_any_index(shop: object) -> None:
-    assert readiness() == (200, {"status": "ok", "problems": {"database": [], "redis": [], "models": []}})
+    assert readiness() == (
+        200,
+        {"status": "ok", "problems": {"database": [], "redis": [], "models": []}, "warnings": []},
+    )
 
 
 def test_a_pipeline_that_nothing_serves_is_named(db: None, fakes: None) -> None:
@@ -93,6 +103,33 @@ def test_a_serving_model_whose_entry_was_changed_is_named(shop: object, settings
     assert [check.msg for check in said] == [problem]
     settings.VISEARCH_PIPELINES = {"face": settings.VISEARCH_PIPELINES["face"]}  # nothing asks for it any more
     assert readiness()[0] == 200
+
+
+def test_what_wants_looking_after_takes_no_site_out_of_service(
+    shop: Collection, media: Path, django_assert_max_num_queries: Any
+) -> None:
+    """Whoever asks without a name reads neither keys nor paths of it."""
+    image = ready(shop, squares((20, 30, 40, "red")))
+    rebuild_index(serving_model("face"))
+    assert readiness()[1]["warnings"] == []
+    put_image(shop, squares((20, 30, 40, "blue")))
+    claims.claim(None, 1)
+    IntakeLine.objects.update(verdict="receiving", image=None)
+    DoomedFiles.objects.create(image_id=image.pk, format="PNG")
+    grow_old()
+    shutil.rmtree(settings.VISEARCH_INDEXES_DIR)
+    with django_assert_max_num_queries(20):
+        status, body = readiness()
+    assert (status, body["status"]) == (200, "ok")
+    assert [said.partition(":")[0].partition(" needs")[0] for said in body["warnings"]] == [
+        "Images wait for a worker, and none takes them",
+        "Uploads that were interrupted are not cleaned up",
+        "Files of deleted images are still there",
+        "The index of face",
+    ]
+    assert all("manage.py doctor" in said for said in body["warnings"])
+    assert str(image.pk) not in str(body)
+    assert str(settings.VISEARCH_INDEXES_DIR) not in str(body)
 
 
 def test_probes_are_not_redirected_to_https(settings: Any) -> None:

@@ -13,21 +13,27 @@ from catalog.exceptions import NoServingModel
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
 from search.engines.errors import EngineError
-from search.indexing import Progress, needs_rebuild, rebuild_index
+from search.engines.types import Progress
+from search.indexing import needs_rebuild, rebuild_index
 from search.locks import RebuildRunning
+from search.management.named import model_named
 from search.models import IndexGeneration
+from search.pace import Pace, pace_of
 
 
 class Command(BaseCommand):
     help = "Build, verify and publish a new generation of the index of every serving model."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--pipeline", help="only this one: face, image")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--pipeline", help="only this one: face, image")
+        which.add_argument("--model", help="of this one, which need not serve: embedder or fingerprint")
         parser.add_argument("--if-needed", action="store_true", help="only where a rebuild is due")
 
     def handle(self, *args: Any, **options: Any) -> None:
         failures = []
-        for model in self._models(options["pipeline"]):
+        chosen = options["model"]
+        for model in [model_named(chosen)] if chosen else self._models(options["pipeline"]):
             try:
                 self._rebuild(model, options["if_needed"])
             except (EngineError, RebuildRunning, OSError) as error:
@@ -54,13 +60,15 @@ class Command(BaseCommand):
             if reason is None:
                 return
         with tqdm(unit=" vectors", disable=None, leave=False) as bar:  # None: not where stderr is no terminal
-            row = rebuild_index(model, progress=_shown_on(bar))
+            row = rebuild_index(model, progress=_shown_on(bar, pace_of(model)))
         self.stdout.write(_summary(model, row))
 
 
-def _shown_on(bar: tqdm[Any]) -> Progress:
+def _shown_on(bar: tqdm[Any], pace: Pace) -> Progress:
     def progress(step: str, done: int, total: int) -> None:
+        pace(step, done, total)
         bar.set_description(step, refresh=False)
+        bar.set_postfix_str(pace.left(), refresh=False)
         bar.total, bar.n = total, done
         bar.refresh()
 

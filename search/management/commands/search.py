@@ -14,6 +14,7 @@ from catalog.models import Collection
 from catalog.vision import registry
 from catalog.vision.decode import read_image
 from search.exceptions import SearchError
+from search.explaining import told
 from search.management.named import collection_named
 from search.querying import MAX_K, Answer, SearchOptions, search_by_image
 
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("-k", type=int, default=10, help=f"how many images, 1 to {MAX_K} (10)")
         parser.add_argument("--face", type=int, help="which of the query's regions to search with, from 0")
         parser.add_argument("--beyond-near", action="store_true", help="also what is too far to be a result")
+        parser.add_argument("--explain", action="store_true", help="also say how the answer was found")
         parser.add_argument("--save-grid", type=Path, metavar="OUT.png", help="draw the query and what was found")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,6 +44,9 @@ class Command(BaseCommand):
         except (SearchError, VisionError, CatalogError) as error:
             raise CommandError(str(error)) from error
         self._print(answer)
+        if options["explain"]:
+            for what, said in told(answer.explanation):
+                self.stdout.write(f"{what}: {said}")
         if options["save_grid"]:
             self._draw(path, options["save_grid"], answer)
 

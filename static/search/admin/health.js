@@ -26,6 +26,7 @@
     } else bar.removeAttribute("value"); // under way, nobody knows how far
     building.querySelector("[data-step]").textContent = running.step;
     building.querySelector("[data-rows]").textContent = running.total ? `${running.done} of ${running.total}` : "";
+    building.querySelector("[data-left]").textContent = running.left;
   }
 
   async function look() {

@@ -14,6 +14,8 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from catalog.models import Collection, EmbeddingModel, Image, IntakeJob, Person
+from search import serving
+from search.indexing import rebuild_index
 from tests.cast import PEOPLE, Cast, assert_problem, make_image
 from tests.drawn import BAD_FILES, png_claiming
 from tests.library import files_in, put_image, ready, squares
@@ -332,3 +334,44 @@ def test_anonymous_searches_are_counted(shop: Collection, monkeypatch: pytest.Mo
     assert 0 < int(answers[2].headers["Retry-After"]) <= 60
     assert post_json(editor_of(shop), image_id=str(image.pk)).status_code == 409
     assert APIClient().get("/api/v1/collections/").status_code == 200
+
+
+# --- How it was found -------------------------------------------------------------------------------------------------
+
+
+def test_staff_may_ask_how_an_answer_was_found(shop: Collection) -> None:
+    ready(shop, RED)
+    ready(shop, BLUE).delete()
+    staff = APIClient()
+    staff.force_authenticate(User.objects.create_user("staff", is_staff=True))
+    body = post_file(RED, client=staff, explain="1", pipeline="face").json()
+    told = body.pop("explanation")
+    assert told.pop("index_milliseconds") <= told.pop("milliseconds")
+    assert told == {
+        "strategy": "",
+        "rows": 0,
+        "allowed": 0,
+        "nodes": 0,
+        "rounds": 0,
+        "scanned": 0,
+        "delta": 1,
+        "asks": 1,
+        "hits": 1,
+        "dropped": 0,
+    }
+    assert body == post_file(RED, client=staff, pipeline="face").json()
+    rebuild_index(EmbeddingModel.objects.get(pipeline="face"))
+    serving.forget()
+    ready(shop, BLUE)
+    told = post_file(RED, client=staff, explain="1", pipeline="face").json()["explanation"]
+    assert (told["strategy"], told["rows"], told["allowed"], told["scanned"]) == ("scan", 1, 1, 1)
+    assert (told["delta"], told["hits"]) == (1, 2)
+
+
+def test_how_an_answer_was_found_is_for_staff_only(shop: Collection) -> None:
+    ready(shop, RED)
+    shopper = APIClient()
+    shopper.force_authenticate(User.objects.create_user("shopper"))
+    for client in (APIClient(), shopper, editor_of(shop)):
+        assert_problem(post_file(RED, client=client, explain="true"), 403, "permission-denied")
+        assert "explanation" not in post_file(RED, client=client, explain="false").json()

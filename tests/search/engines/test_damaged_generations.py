@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from search.engines.errors import IndexDamaged
+from search.engines.exact import Exact
 from search.engines.nmslib_hnsw import NmslibHnsw
 from search.engines.types import IndexSpec, Metric
 from tests.search.engines.contract import DIMENSION, Stored, clustered
@@ -50,10 +52,23 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def flip_one_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) * 2 // 3] ^= 0x04
+def flip(path: Path, count: int) -> None:
+    content, seeded = bytearray(path.read_bytes()), random.Random(f"{path.name} {count}")
+    for place in seeded.sample(range(len(content)), min(count, len(content))):
+        content[place] ^= seeded.randrange(1, 256)
     path.write_bytes(bytes(content))
+
+
+def flip_1_byte(path: Path) -> None:
+    flip(path, 1)
+
+
+def flip_10_bytes(path: Path) -> None:
+    flip(path, 10)
+
+
+def flip_100_bytes(path: Path) -> None:
+    flip(path, 100)
 
 
 def zero(path: Path) -> None:
@@ -69,7 +84,8 @@ def make_a_folder(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGES: list[Callable[[Path], None]] = [truncate, empty, flip_one_byte, zero, remove, make_a_folder]
+FLIPS = [flip_1_byte, flip_10_bytes, flip_100_bytes]
+DAMAGES: list[Callable[[Path], None]] = [truncate, empty, *FLIPS, zero, remove, make_a_folder]
 
 
 def test_the_undamaged_copy_opens(root: Path) -> None:
@@ -108,6 +124,44 @@ def test_files_of_another_generation_are_refused(root: Path) -> None:
     writer.publish()
     shutil.copy(before / "index.hnsw", generation(root) / "index.hnsw")
     with pytest.raises(IndexDamaged, match=r"index\.hnsw"):
+        ENGINE.inspect(spec_of(root))
+    (root / "before").unlink()
+    with pytest.raises(IndexDamaged, match=r"index\.hnsw"):
+        ENGINE.open(spec_of(root))
+
+
+def test_a_generation_of_another_engine_is_refused(root: Path) -> None:
+    """Exact's files are a part of NMSLIB's, so nothing but the manifest tells them apart."""
+    with pytest.raises(IndexDamaged, match="engine 'nmslib_hnsw', not 'exact'"):
+        Exact().open(spec_of(root))
+
+
+@pytest.fixture(scope="module")
+def twice(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second generation, of 30 rows, beside the one of 600."""
+    root = Path(shutil.copytree(whole, tmp_path_factory.mktemp("twice") / "root"))
+    stored = Stored.of(clustered(30))
+    writer = ENGINE.start(spec_of(root))
+    writer.add(stored.ids, stored.vectors, stored.collections)
+    writer.publish()
+    return root
+
+
+@pytest.mark.parametrize("name", ["index.hnsw", "manifest.json", "ids.npy", "../current"])
+@pytest.mark.parametrize("damage", [truncate, flip_1_byte, zero], ids=lambda damage: damage.__name__)
+def test_the_generation_before_answers_for_a_damaged_one(
+    twice: Path, tmp_path: Path, name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = Path(shutil.copytree(twice, tmp_path / "copy"))
+    damage(generation(root) / name)
+    reader = ENGINE.open(spec_of(root))
+    assert reader.count == 600
+    assert "the one before, answers meanwhile" in caplog.text
+    assert not reader.stale()  # it is not read and hashed again for each query
+    with pytest.raises(IndexDamaged):  # so that a rebuild is due
+        ENGINE.inspect(spec_of(root))
+    damage(root / reader.generation / "vectors.npy")
+    with pytest.raises(IndexDamaged, match="Rebuild"):
         ENGINE.open(spec_of(root))
 
 
@@ -122,7 +176,7 @@ def test_a_newer_format_is_refused(root: Path) -> None:
 
 
 def test_a_damaged_index_is_healed_by_a_build(root: Path) -> None:
-    flip_one_byte(root / "current")
+    flip_1_byte(root / "current")
     stored = Stored.of(clustered(30))
     writer = ENGINE.start(spec_of(root))
     writer.add(stored.ids, stored.vectors, stored.collections)

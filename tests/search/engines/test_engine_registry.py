@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +81,37 @@ def test_a_pipeline_without_an_index_is_named(settings: Settings) -> None:
     settings.VISEARCH_INDEXES = {}
     with pytest.raises(ImproperlyConfigured, match=r"VISEARCH_INDEXES\['face'\]"):
         index_for("face", "ab" * 32, 128)
+
+
+@pytest.mark.parametrize(
+    ("environment", "engine", "options"),
+    [
+        ({}, "nmslib_hnsw", {"m": 16}),
+        ({"VISEARCH_ENGINE_OPTIONS": '{"m": 24, "post": 2}'}, "nmslib_hnsw", {"m": 24, "post": 2}),
+        ({"VISEARCH_ENGINE": "exact"}, "exact", {}),
+        ({"VISEARCH_ENGINE": "faiss"}, "faiss_hnsw", {"storage": "flat"}),
+        (
+            {"VISEARCH_ENGINE": "faiss-fp16", "VISEARCH_ENGINE_OPTIONS": '{"target_recall": 0.9}'},
+            "faiss_hnsw",
+            {"storage": "fp16", "target_recall": 0.9},
+        ),
+    ],
+)
+def test_the_environment_chooses_the_engine_of_all_pipelines(
+    environment: dict[str, str], engine: str, options: dict[str, Any]
+) -> None:
+    program = """
+import json, django
+django.setup()
+from search.engines.registry import configured_index, index_pipelines
+found = [configured_index(pipeline).engine for pipeline in index_pipelines()]
+print(json.dumps([[each.engine.name, dict(each.options)] for each in found]))
+"""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VISEARCH_ENGINE")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {name for name, _ in found} == {engine}
+    assert all(given.items() >= options.items() for _, given in found)

@@ -18,8 +18,10 @@ from catalog.models import Collection, Embedding, EmbeddingModel
 from catalog.vision import registry
 from search import tasks
 from search.admin import models as models_admin
+from search.switching import requests as switching_requests
+from search.switching.requests import serve_on_request
 from search.teaching import requests
-from search.teaching.requests import Report, report, reported, serve_on_request
+from search.teaching.requests import Report, report, reported
 from tests.catalog.admin.staff import take_redis_from, told
 from tests.heads import taught_model
 from tests.library import ready, squares
@@ -55,7 +57,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
     def note(name: str, *args: Any, **options: Any) -> None:
         found.append((name, (*args, *options.values())))
 
-    for name in ("teach", "serve", "rebuild"):
+    for name in ("teach", "serve", "rebuild", "fill", "compare", "drop"):
         monkeypatch.setattr(getattr(tasks, name), "delay", partial(note, name))
     return found
 
@@ -157,10 +159,10 @@ def test_a_switch_that_breaks_off_is_not_busy_for_an_hour(root: Client, monkeypa
     model = taught_model()
     report("image", Report(busy="waiting for a worker", model=str(model.pk)))
 
-    def broken(*args: Any) -> None:
+    def broken(*args: Any, **options: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr(requests, "make_serving", broken)
+    monkeypatch.setattr(switching_requests, "make_serving", broken)
     with pytest.raises(RuntimeError):
         serve_on_request(model.pk, None)
     said = reported("image")

@@ -355,22 +355,22 @@ def test_the_command_teaches_and_serves(
     assert f"{model} serves image now, instead of image-colours" in said
     assert "classes never seen: P@1" in said and "It may serve" in said
     assert built == [str(model.pk)]
-    call_command("serve_model", "--pipeline", "image", "--back")
+    call_command("model", "back", "--pipeline", "image")
     assert serving_model("image").embedder == "image-colours"
-    call_command("serve_model", "--pipeline", "image", "--model", model.embedder)
+    call_command("model", "serve", model.embedder)
     assert serving_model("image") == model
-    call_command("serve_model", "--pipeline", "image")
+    call_command("model", "list", "--pipeline", "image")
     assert "retired   image-colours" in capsys.readouterr().out
 
 
 def test_the_commands_refuse_what_did_not_pass(labelled: Collection) -> None:
     model = teach(BY_LABELS, trainer=forgetful)
     with pytest.raises(CommandError, match="It may not serve"):
-        call_command("serve_model", "--pipeline", "image", "--model", model.embedder)
+        call_command("model", "serve", model.embedder)
     with pytest.raises(CommandError, match="No other model has served"):
-        call_command("serve_model", "--pipeline", "image", "--back")
+        call_command("model", "back", "--pipeline", "image")
     with pytest.raises(CommandError, match="none of the models"):
-        call_command("serve_model", "--pipeline", "image", "--model", "nobody")
+        call_command("model", "serve", "nobody")
     assert serving_model("image").embedder == "image-colours"
 
 

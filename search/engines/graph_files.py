@@ -1,4 +1,4 @@
-"""The files that the NMSLIB engine keeps beside the rows of a generation, and how nodes become rows again."""
+"""The files that engines with a graph keep beside the rows of a generation, and how nodes become rows again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from search.engines.stored import load_array
 
-GRAPH = "index.hnsw"
 NODES = "nodes.npy"  # int64 (n,): the graph node of each row; equal rows share one
 STRAGGLERS = "stragglers.npy"  # int64: nodes that the graph does not lead to; they are looked at in every search
 

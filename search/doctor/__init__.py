@@ -1,0 +1,1 @@
+"""What may have come apart between the database and the indexes. `manage.py doctor` looks at the catalogue, too."""

@@ -17,8 +17,8 @@ TWO_AT_ONCE := -p tests.plugins.halves -n 2 --dist loadscope --no-loadscope-reor
 help:
 	@echo "make demo       the site with sample images, at http://127.0.0.1:8000 (PORT=8001 for another port)"
 	@echo "make up         the same without samples; PICTURES=folder loads a folder of your own, also with demo"
-	@echo "make test       every test;  make test-fast: those without networks and without the whole stack"
-	@echo "make test-engines  the engines that are optional: FAISS, Milvus Lite, Annoy; minutes"
+	@echo "make test       every test but those of the engines;  make test-fast: those without networks and without the whole stack"
+	@echo "make test-engines  the tests of the index engines, with FAISS, Milvus Lite and Annoy; minutes"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make parity     our networks beside the originals they were made from, minutes"
 	@echo "make clean      removes $(VENV) and caches, never var/"

@@ -6,7 +6,7 @@ one module at a time, and these tests look into the database with plain SQL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tests.browser.shop import PASSWORD, STAFF, fill
 from tests.stack import Stack, new_stack, wait_for
 from visearch_site.local.servers import Servers
 
+LAST_LINES = 40  # of a log, beside a test that failed
+
 
 @pytest.fixture(scope="session")
 def program() -> str:
@@ -26,6 +28,17 @@ def program() -> str:
     if found is None:
         pytest.skip("no chromium in PATH; on Debian: apt-get install chromium")
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed also shows what the processes said last."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and site is not None:
+        for name in ("web", "worker"):
+            report.sections.append((f"log of {name}", "\n".join(site.log(name).splitlines()[-LAST_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 from search.engines.annoy_trees import AnnoyTrees
 from tests.search.engines.graph_contract import GraphContract
 
-pytestmark = pytest.mark.engines
 pytest.importorskip("annoy", reason="requirements/annoy.txt is not installed: it needs a compiler")
 
 

@@ -17,8 +17,6 @@ from search.engines.faiss_hnsw import FaissHnsw
 from tests.search.engines.contract import DIMENSION, Stored, clustered
 from tests.search.engines.graph_contract import GraphContract
 
-pytestmark = pytest.mark.engines
-
 
 class TestFaissHnsw(GraphContract):
     engine = FaissHnsw()

@@ -34,8 +34,6 @@ from tests.search.vectors import make_model, store
 
 __all__ = ["milvus_uri"]
 
-pytestmark = pytest.mark.engines
-
 TOKEN = "root:a-password-that-nobody-may-read"  # Lite takes any
 TWICE = "Milvus Lite takes long for it; l2 goes the same way"
 BUILDER = """

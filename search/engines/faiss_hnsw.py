@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from search.engines.graph_engine import TARGET_RECALL, GraphEngine
-from search.engines.options import Choice, Option, Whole
+from search.engines.graph_engine import GraphEngine
+from search.engines.options import TARGET_RECALL, Choice, Option, Whole
 
 
 class FaissHnsw(GraphEngine):

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest
 from search.engines.names import Published, number_of
 from search.engines.stored import RowWriter
-from search.engines.types import IndexSpec, Progress
+from search.engines.types import IndexSpec, Progress, unwatched
 
 if TYPE_CHECKING:
     from search.engines.folder_engine import Built, FolderEngine, FolderReader
@@ -56,7 +55,7 @@ class FolderWriter:
         self._rows.add(ids, vectors, collections)
 
     def publish(self, progress: Progress | None = None) -> FolderReader:
-        told = progress or _unwatched
+        told = progress or unwatched
         try:
             rows = self._rows.close()
             built = self._engine.build(self._draft.folder, self._spec, rows, told)
@@ -78,18 +77,13 @@ class FolderWriter:
                 depot.withdraw(self.generation)
 
     def _manifest(self, rows: RowCount, built: Built) -> Manifest:
-        return Manifest(
+        return Manifest.of_build(
+            self._spec,
+            rows,
             generation=self.generation,
             engine=self._engine.name,
-            fingerprint=self._spec.fingerprint,
-            dimension=self._spec.dimension,
-            metric=self._spec.metric,
-            options=dict(self._spec.options),
-            count=rows.count,
-            highest_id=rows.highest_id,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            build_seconds=round(time.monotonic() - self._started, 3),
-            measured=dict(built.measured),
+            started=self._started,
+            measured=built.measured,
             libraries={"numpy": version("numpy"), **built.libraries},
             files={path.name: sha256_of(path) for path in sorted(self._draft.folder.iterdir())},
         )
@@ -107,10 +101,6 @@ class FolderWriter:
         self._generations.publish(self._draft, published.manifest_sha256, announce=lambda: _announce(depot, published))
         with _only_logged("older generations could not be removed from the storage of indexes"):
             depot.prune()
-
-
-def _unwatched(step: str, done: int, total: int) -> None:
-    """Nobody is watching."""
 
 
 def _number_elsewhere(depot: Depot | None) -> int:

@@ -17,10 +17,8 @@ from search.engines.graph_library import Graph, graph_library
 from search.engines.graph_reader import GraphReader
 from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest
-from search.engines.options import Number, Option, checked_options
+from search.engines.options import Option, checked_options
 from search.engines.types import IndexSpec, Progress
-
-TARGET_RECALL = Number(0.98, 0.5, 0.999)  # recall@10 against exact search, which the search width is tuned to
 
 
 class GraphEngine(FolderEngine):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from search.engines.durable import sha256_of, write_whole
 from search.engines.errors import IndexDamaged
+from search.engines.incoming import RowCount
 from search.engines.types import IndexSpec, Metric
 
 MANIFEST = "manifest.json"
@@ -44,6 +47,36 @@ class Manifest:
     libraries: Mapping[str, str]
     files: Mapping[str, str]
     format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of_build(
+        cls,
+        spec: IndexSpec,
+        rows: RowCount,
+        *,
+        generation: str,
+        engine: str,
+        started: float,
+        measured: Mapping[str, Any],
+        libraries: Mapping[str, str],
+        files: Mapping[str, str],
+    ) -> Self:
+        """Of a build that ends now; ``started`` is what time.monotonic() said when it began."""
+        return cls(
+            generation=generation,
+            engine=engine,
+            fingerprint=spec.fingerprint,
+            dimension=spec.dimension,
+            metric=spec.metric,
+            options=dict(spec.options),
+            count=rows.count,
+            highest_id=rows.highest_id,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            build_seconds=round(time.monotonic() - started, 3),
+            measured=dict(measured),
+            libraries=dict(libraries),
+            files=dict(files),
+        )
 
     def write(self, folder: Path) -> str:
         """Write manifest.json into ``folder``; returns its sha256."""

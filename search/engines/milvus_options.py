@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from search.engines.options import Choice, Number, Option, Whole, checked_options
+from search.engines.options import TARGET_RECALL, Choice, Number, Option, Whole, checked_options
 
 OPTIONS: Mapping[str, Option] = {
     "index": Choice(("HNSW", "FLAT")),
     "m": Whole(16, 2, 100),
     "ef_construction": Whole(200, 10, 2000),
-    "target_recall": Number(0.98, 0.5, 0.999),
+    "target_recall": TARGET_RECALL,
 }
 
 

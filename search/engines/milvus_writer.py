@@ -6,7 +6,6 @@ import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +18,7 @@ from search.engines.manifest import Manifest
 from search.engines.milvus_generations import MilvusGenerations
 from search.engines.milvus_reader import MilvusReader
 from search.engines.milvus_verify import Sample, verify
-from search.engines.types import IndexSpec, Progress
+from search.engines.types import IndexSpec, Progress, unwatched
 
 MOST_BYTES = 16 << 20  # of vectors in one message; servers take 64 MB
 
@@ -55,7 +54,7 @@ class MilvusWriter:
 
     def publish(self, progress: Progress | None = None) -> MilvusReader:
         """See IndexWriter.publish. What is verified is asked of the server, a process of its own."""
-        report = progress or _unwatched
+        report = progress or unwatched
         rows = self._incoming.total()
         with self._building():
             self._generations.check_newest(self._generation)
@@ -84,23 +83,13 @@ class MilvusWriter:
             raise BuildFailed(f"Generation {self._generation} was dropped while it was being built. {error}") from error
 
     def _manifest(self, measured: dict[str, Any]) -> Manifest:
-        rows = self._incoming.total()
-        return Manifest(
+        return Manifest.of_build(
+            self._spec,
+            self._incoming.total(),
             generation=self._generation,
             engine=self._engine,
-            fingerprint=self._spec.fingerprint,
-            dimension=self._spec.dimension,
-            metric=self._spec.metric,
-            options=dict(self._spec.options),
-            count=rows.count,
-            highest_id=rows.highest_id,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            build_seconds=round(time.monotonic() - self._started, 3),
+            started=self._started,
             measured=measured,
             libraries={"pymilvus": version("pymilvus"), "milvus": self._server.version()},
             files={},
         )
-
-
-def _unwatched(step: str, done: int, total: int) -> None:
-    """Nobody is watching."""

@@ -53,6 +53,9 @@ class Number:
         return isinstance(value, float) and self.low <= value <= self.high
 
 
+TARGET_RECALL = Number(0.98, 0.5, 0.999)  # recall@10 against exact search, which a build tunes the search width to
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few words; the first is the default."""

@@ -18,6 +18,10 @@ from search.engines.depot import Depot
 Progress = Callable[[str, int, int], None]
 
 
+def unwatched(step: str, done: int, total: int) -> None:
+    """The Progress of a build that nobody watches."""
+
+
 class Metric(StrEnum):
     """The two distances, both smaller is nearer and 0 for a vector and itself.
 

@@ -16,8 +16,8 @@ class Allowed(ABC):
     count: int
 
     @abstractmethod
-    def keeps(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each of these rows is allowed."""
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of these rows that are allowed, in their order."""
 
     @abstractmethod
     def rows(self) -> NDArray[np.int64] | None:
@@ -28,8 +28,8 @@ class Everything(Allowed):
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def keeps(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.ones(len(rows), dtype=np.bool_)
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows
 
     def rows(self) -> None:
         return None
@@ -42,8 +42,8 @@ class Listed(Allowed):
         self.count = len(rows)
         self._rows = rows
 
-    def keeps(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return found_in(self._rows, rows)[1]
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows[found_in(self._rows, rows)[1]]
 
     def rows(self) -> NDArray[np.int64]:
         return self._rows
@@ -57,11 +57,10 @@ class InCollections(Allowed):
         self._places = places
         self.count = int(by_collection.sizes[places].sum())
 
-    def keeps(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = np.zeros(len(self._by_collection.sizes), dtype=np.bool_)
         wanted[self._places] = True
-        kept: NDArray[np.bool_] = wanted[self._by_collection.place_of_row[rows]]
-        return kept
+        return rows[wanted[self._by_collection.place_of_row[rows]]]
 
     def rows(self) -> NDArray[np.int64]:
         return self._by_collection.rows(self._places)
@@ -88,16 +87,18 @@ class ScopedRows:
 
     def __init__(self, ids: NDArray[np.int64], collections: NDArray[np.int64]) -> None:
         self._ids = ids
+        self._all = Everything(len(ids))
         self._by_collection = ByCollection(collections)
 
     def allowed(self, scope: Scope) -> Allowed:
         """The rows that satisfy the scope; keys and ids that the generation does not hold allow nothing."""
+        if scope.is_everything:
+            return self._all
         inside = None if scope.collections is None else self._in_collections(scope.collections)
-        found: Allowed = Everything(len(self._ids)) if inside is None else inside
+        found: Allowed = self._all if inside is None else inside
         if scope.ids is not None:
-            rows = self._rows_of_ids(scope.ids)
-            found = Listed(rows[found.keeps(rows)])
-        return Everything(found.count) if found.count == len(self._ids) else found
+            found = Listed(found.among(self._rows_of_ids(scope.ids)))
+        return self._all if found.count == self._all.count else found
 
     def _in_collections(self, collections: NDArray[np.int64]) -> InCollections:
         wanted = np.unique(np.asarray(collections, dtype=np.int64))

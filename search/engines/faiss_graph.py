@@ -8,6 +8,7 @@ else all cores that the process may use.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,16 @@ class Graph:
         return [_found(numbers) for numbers in self._search(rows, k)]
 
     def _search(self, rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Node numbers, int64 (n, min(k, count)); -1 where the graph does not lead to so many."""
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.width, k))
-        _, numbers = self._index.search(rows, min(k, self._count), params=parameters)
+        """Node numbers, int64 (n, min(k, count)); see ``_found``."""
+        _, numbers = self._index.search(rows, min(k, self._count), params=_parameters(max(self.width, k)))
         return numbers  # type: ignore[no-any-return]
 
 
+@lru_cache(maxsize=256)  # a search only reads them, and making them costs 8 us of its 100
+def _parameters(width: int) -> Any:
+    return faiss.SearchParametersHNSW(efSearch=width)
+
+
 def _found(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    return numbers[numbers >= 0]
+    """Without the -1 that fill a row's end where the graph does not lead to so many."""
+    return numbers if numbers[-1] >= 0 else numbers[numbers >= 0]

@@ -12,7 +12,7 @@ from search.engines.stored import load_array
 NODES = "nodes.npy"  # int64 (n,): the graph node of each row; equal rows share one
 STRAGGLERS = "stragglers.npy"  # int64: nodes that the graph does not lead to; they are looked at in every search
 
-SPARE = 8  # nodes asked of the graph beyond k: its float32 order may differ from the exact one at the edge
+SPARE = 4  # nodes asked of the graph beyond k: its float32 order may differ from the exact one at the edge
 
 
 class NodeRows:
@@ -31,6 +31,6 @@ class NodeRows:
     def rows(self, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """All rows of these nodes."""
         if self.count == len(self._rows):
-            return self._rows[nodes]
+            return self._rows.take(nodes)
         parts = [self._rows[self._starts[node] : self._starts[node + 1]] for node in nodes]
         return np.concatenate([np.empty(0, dtype=np.int64), *parts])

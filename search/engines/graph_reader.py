@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,19 @@ from search.engines.scan import rescored
 from search.engines.stored import load_array
 from search.engines.stragglers import Stragglers
 from search.engines.types import Effort, Hits, Strategy
-from search.engines.vectors import graph_rows
+from search.engines.vectors import graph_row
 
 # Opens the graph of a verified folder, of so many nodes, at the width that the build measured.
 OpenGraph = Callable[[Path, Manifest, int], Graph]
+
+
+class Asked(NamedTuple):
+    """``query`` as it was asked, float32 (d,), and ``target``, the same as the graph knows it."""
+
+    query: NDArray[np.float32]
+    target: NDArray[np.float32]
+    k: int
+    allowed: Allowed
 
 
 class GraphReader(FolderReader):
@@ -40,43 +50,37 @@ class GraphReader(FolderReader):
         self._width = self._graph.width
 
     def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
-        target = graph_rows(query[None, :], self.manifest.metric)[0]
-        asked: list[int] = []
-        for step in self._plan(k, allowed).rounds:
-            asked.append(step.nodes)
-            near = self._near(target, step, allowed)
+        asked = Asked(query, graph_row(query, self.manifest.metric), k, allowed)
+        spent = 0
+        rounds = self._plan(k, allowed).rounds
+        for number, step in enumerate(rounds, start=1):
+            spent += step.nodes
+            near = self._near(asked, step)
             if len(near) >= k:
-                hits = self._with_stragglers(query, target, k, near, allowed)
-                effort = Effort(Strategy.GRAPH, self.count, allowed.count, nodes=sum(asked), rounds=len(asked))
-                return replace(hits, effort=effort)
+                effort = Effort(Strategy.GRAPH, self.count, allowed.count, nodes=spent, rounds=number)
+                return self._with_stragglers(asked, near, effort)
         hits = self._scan(query, k, allowed)
-        if not asked or hits.effort is None:
+        if not rounds or hits.effort is None:
             return hits
-        effort = replace(hits.effort, strategy=Strategy.GRAPH_THEN_SCAN, nodes=sum(asked), rounds=len(asked))
+        effort = hits.effort._replace(strategy=Strategy.GRAPH_THEN_SCAN, nodes=spent, rounds=len(rounds))
         return replace(hits, effort=effort)
 
     def _plan(self, k: int, allowed: Allowed) -> Plan:
         return plan(nodes=self._nodes.count, rows=self.count, allowed=allowed.count, k=k, width=self._width)
 
-    def _near(self, target: NDArray[np.float32], step: Round, allowed: Allowed) -> NDArray[np.int64]:
+    def _near(self, asked: Asked, step: Round) -> NDArray[np.int64]:
         """The allowed rows among the nodes that can be trusted, nearest first."""
-        rows = self._nodes.rows(self._graph.nearest(target, step.nodes)[: step.rank + SPARE])
-        return rows[allowed.keeps(rows)]
+        rows = self._nodes.rows(self._graph.nearest(asked.target, step.nodes)[: step.rank + SPARE])
+        return asked.allowed.among(rows)
 
-    def _with_stragglers(
-        self,
-        query: NDArray[np.float32],
-        target: NDArray[np.float32],
-        k: int,
-        near: NDArray[np.int64],
-        allowed: Allowed,
-    ) -> Hits:
+    def _with_stragglers(self, asked: Asked, near: NDArray[np.int64], effort: Effort) -> Hits:
         """The k nearest of the rows that the graph gave, at least k, and of those it does not lead to."""
-        hits = self._rescored(query, k, near)
-        lost = self._stragglers.within(target, float(hits.distances[-1]))
+        hits = self._rescored(asked, near, effort)
+        lost = self._stragglers.within(asked.target, float(hits.distances[-1]))
         if len(lost) == 0:
             return hits
-        return self._rescored(query, k, np.union1d(near, lost[allowed.keeps(lost)]))
+        return self._rescored(asked, np.union1d(near, asked.allowed.among(lost)), effort)
 
-    def _rescored(self, query: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> Hits:
-        return rescored(self._stored.ids, self._stored.vectors, query, k=k, metric=self.manifest.metric, rows=rows)
+    def _rescored(self, asked: Asked, rows: NDArray[np.int64], effort: Effort) -> Hits:
+        stored, metric = self._stored, self.manifest.metric
+        return rescored(stored.ids, stored.vectors, asked.query, k=asked.k, metric=metric, rows=rows, effort=effort)

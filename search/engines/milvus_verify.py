@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from search.engines.errors import BuildFailed
 from search.engines.graph_files import SPARE
 from search.engines.types import IndexSpec, Metric, Progress
-from search.engines.vectors import MIN_NORM, exact_distances, row_norms
+from search.engines.vectors import exact_distances, unseen
 
 if TYPE_CHECKING:
     from search.engines.milvus_client import Found, Server
@@ -67,7 +67,7 @@ class Draft:
     def check_self(self, width: int) -> NDArray[np.float32]:
         """Raises BuildFailed where a row of the sample does not find itself, or its equal, first.
 
-        Points beyond them, seen from their neighbours, float32 (n, d).
+        Queries near them, float32 (n, d), see search.engines.vectors.unseen.
         """
         points = np.empty_like(self.sample.vectors)
         for row, answer in enumerate(self._search(self.sample.vectors, width)):
@@ -75,9 +75,9 @@ class Draft:
             distances = exact_distances(answer.vectors, own, self.metric)
             if distances.min(initial=np.inf) > SAME:
                 raise BuildFailed(f"The stored vector of id {self.sample.ids[row]} does not find itself first.")
-            order = np.argsort(distances, kind="stable")
-            points[row] = 2 * own - answer.vectors[order[: NEIGHBOURS + 1][-1]]
-        return np.where(row_norms(points)[:, None] < MIN_NORM, self.sample.vectors, points)
+            others = np.flatnonzero(distances > SAME)
+            points[row] = unseen(own, answer.vectors[others[distances[others].argmin()]]) if len(others) else own
+        return points
 
     def near(self, points: NDArray[np.float32], width: int) -> list[NDArray[np.float64]]:
         """How far the nearest NEIGHBOURS rows are from each point, of those that a search of this width finds."""

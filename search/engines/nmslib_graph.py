@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nmslib
 import numpy as np
@@ -25,6 +25,8 @@ from search.engines.graph_library import check_row, check_rows
 # loses (up to 3e-7 for a vector and itself). With one space no file can be loaded as another's, which nothing checks.
 SPACE = "l2"
 MOST_ROWS = 2**31 - 1
+
+T = TypeVar("T")
 
 FILE = "index.hnsw"
 WIDTH = "ef_search"
@@ -87,14 +89,14 @@ class Graph:
 
     def nearest(self, row: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         check_row(row, self._dimension)
-        with self._search_width.at_least(max(self.width, k)):
-            numbers, _ = self._index.knnQuery(row, k=min(k, self._count))
+        query = partial(self._index.knnQuery, row, k=min(k, self._count))
+        numbers, _ = self._search_width.run(max(self.width, k), query)
         return numbers.astype(np.int64)  # type: ignore[no-any-return]
 
     def nearest_of_many(self, rows: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
         check_rows(rows, self._dimension)
-        with self._search_width.at_least(max(self.width, k)):
-            answers = self._index.knnQueryBatch(rows, k=min(k, self._count))
+        query = partial(self._index.knnQueryBatch, rows, k=min(k, self._count))
+        answers = self._search_width.run(max(self.width, k), query)
         return [numbers.astype(np.int64) for numbers, _ in answers]
 
 
@@ -110,24 +112,28 @@ class SearchWidth:
         self._set = 0
         self._running = 0
         self._door = threading.Lock()
-        self._changed = threading.Condition()
+        self._counting = threading.Lock()
+        self._none_runs = threading.Condition(self._counting)
 
-    @contextmanager
-    def at_least(self, needed: int) -> Iterator[None]:
-        """Inside, efSearch is at least this. ``needed`` is never below k: with less, fewer than k are found."""
-        self._enter(needed)
+    def run(self, needed: int, query: Callable[[], T]) -> T:
+        """The query's answer with efSearch at least this. ``needed`` is never below k: fewer than k would be found."""
+        with self._door:
+            if self._set != needed:
+                self._adjust(needed)
+            with self._counting:
+                self._running += 1
         try:
-            yield
+            return query()
         finally:
-            with self._changed:
+            with self._counting:
                 self._running -= 1
-                self._changed.notify_all()
+                if self._running == 0:
+                    self._none_runs.notify_all()
 
-    def _enter(self, needed: int) -> None:
-        with self._door, self._changed:
+    def _adjust(self, needed: int) -> None:
+        with self._counting:
             if self._set < needed:
-                self._changed.wait_for(lambda: self._running == 0)
-            if self._running == 0 and self._set != needed:
+                self._none_runs.wait_for(lambda: self._running == 0)
+            if self._running == 0:
                 self._index.setQueryTimeParams({"efSearch": needed})
                 self._set = needed
-            self._running += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from search.engines.graph_files import SPARE
 
@@ -36,6 +37,7 @@ class Plan:
     rounds: tuple[Round, ...]
 
 
+@lru_cache(maxsize=4_096)  # most queries ask for as many, in one of a few scopes
 def plan(*, nodes: int, rows: int, allowed: int, k: int, width: int) -> Plan:
     """For a graph of ``nodes`` over ``rows`` of which ``allowed`` >= k >= 1 may be found.
 
@@ -58,7 +60,7 @@ def plan(*, nodes: int, rows: int, allowed: int, k: int, width: int) -> Plan:
 def nodes_for(rank: int, width: int) -> int:
     """So many that the nearest ``rank`` are found as well as the nearest TUNED_RANK at ``width``."""
     beyond = max(0, rank - TUNED_RANK)
-    return width + SPARE + beyond + min(SURPLUS * beyond, MOST_SURPLUS)
+    return max(width, TUNED_RANK + SPARE) + beyond + min(SURPLUS * beyond, MOST_SURPLUS)
 
 
 def _likely_enough(k: int) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.engines.types import Hits, Metric
-from search.engines.vectors import blocks, checked_query, exact_distances
+from search.engines.types import Effort, Hits, Metric
+from search.engines.vectors import BLOCK_VALUES, blocks, checked_query, exact_distances
 
 FLOAT32_ROUNDING = 2.0**-24
 
@@ -46,15 +46,17 @@ def rescored(
     k: int,
     metric: Metric,
     rows: NDArray[np.int64],
+    effort: Effort | None = None,
 ) -> Hits:
     """The k nearest among these rows by exact distance, ties by id. ``query`` has passed ``checked_query``."""
-    distances = np.concatenate(
-        [exact_distances(vectors[rows[part]], query, metric) for part in blocks((len(rows), len(query)))]
-        or [NO_HITS.distances]
-    )
-    found = ids[rows]
+    if len(rows) * len(query) <= BLOCK_VALUES:
+        distances = exact_distances(vectors.take(rows, axis=0), query, metric)
+    else:
+        parts = [rows[block] for block in blocks((len(rows), len(query)))]
+        distances = np.concatenate([exact_distances(vectors[part], query, metric) for part in parts])
+    found = ids.take(rows)
     order = np.lexsort((found, distances))[:k]
-    return Hits(found[order], distances[order])
+    return Hits(found.take(order), distances.take(order), effort)
 
 
 def nearest_of(hits: list[Hits], k: int) -> Hits:

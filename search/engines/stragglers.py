@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,20 +18,23 @@ class Stragglers:
     def __init__(self, rows: NDArray[np.int64], vectors: NDArray[np.float32], metric: Metric) -> None:
         self._rows = rows
         self._metric = metric
-        self._vectors = graph_rows(vectors, metric)
-        self._norms = row_norms(self._vectors)
-        self._squares = self._norms * self._norms
+        held = graph_rows(vectors, metric)
+        norms = row_norms(held)
+        self._doubled = 2 * held  # exact, a power of two
+        self._squares = (norms * norms).astype(np.float32)
+        self._most = float(norms.max(initial=0))
 
     def within(self, target: NDArray[np.float32], distance: float) -> NDArray[np.int64]:
         """All rows at most this far from a target of ``graph_rows``, and perhaps some a little farther.
 
-        By |a|^2 - 2ab + |b|^2 in float32, less what its rounding may amount to (search.engines.scan).
+        By |a|^2 - 2ab + |b|^2 in float32, less what its rounding may amount to (search.engines.scan) for the longest.
         """
         if len(self._rows) == 0:
             return self._rows
-        norm = float(np.sqrt(target.astype(np.float64) @ target.astype(np.float64)))
-        squares = self._squares - 2.0 * (self._vectors @ target) + norm * norm
-        slack = 2 * (len(target) + 8) * FLOAT32_ROUNDING * (self._norms + norm) ** 2
+        square = float(target.dot(target))
+        slack = 2 * (len(target) + 8) * FLOAT32_ROUNDING * (self._most + math.sqrt(square)) ** 2
         limit = 2.0 * distance if self._metric is Metric.COSINE else distance * distance
-        near: NDArray[np.int64] = self._rows[squares - slack <= limit]
-        return near
+        nearness = self._doubled.dot(target)
+        nearness -= self._squares
+        least = square - limit - slack
+        return self._rows[nearness >= least] if nearness.max() >= least else self._rows[:0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +79,7 @@ class Strategy(StrEnum):
     REMOTE = "remote"  # a server of vectors decides
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(NamedTuple):
     """What a reader did for its hits: of ``rows`` in the generation the scope allowed ``allowed``.
 
     ``nodes`` were asked of the graph, in all ``rounds`` together, and ``scanned`` rows were read one by one.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,9 +31,9 @@ def checked_query(vector: ArrayLike, dimension: int) -> NDArray[np.float32]:
             f"The vector has shape {array.shape}, but this index holds vectors of shape ({dimension},)."
         )
     if array.dtype.kind in "fiu":
-        with np.errstate(over="ignore"):  # becomes Inf, which has no norm
-            row = np.array(array, dtype=np.float32, order="C", copy=True)
-        if MIN_NORM <= np.linalg.norm(row.astype(np.float64)) <= MAX_NORM:
+        row = _as_float32(array)
+        wide = row.astype(np.float64)
+        if MIN_NORM <= math.sqrt(wide.dot(wide)) <= MAX_NORM:
             return row
     refused: NDArray[np.float32] = checked_rows(array[None, :], dimension)[0]  # says what is wrong with it
     return refused
@@ -47,12 +50,19 @@ def checked_rows(vectors: ArrayLike, dimension: int, ids: NDArray[np.int64] | No
         raise InvalidVector(f"A vector is made of floating point numbers, not of {array.dtype}.")
     if array.ndim != 2 or array.shape[1] != dimension:
         raise InvalidVector(f"The vectors have shape {array.shape}, but this index holds shape (n, {dimension}).")
-    with np.errstate(over="ignore"):  # becomes Inf, refused below
-        rows = np.array(array, dtype=np.float32, order="C", copy=True)
+    rows = _as_float32(array)
     _refuse(~np.isfinite(rows).all(axis=1), ids, "has a component that is NaN or infinite")
     norms = row_norms(rows)
     _refuse((norms < MIN_NORM) | (norms > MAX_NORM), ids, f"has a norm outside {MIN_NORM:g} to {MAX_NORM:g}")
     return rows
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """A contiguous copy; what does not fit becomes Inf, which no norm allows."""
+    if array.dtype == np.float32:
+        return array.copy(order="C")
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float32, order="C", copy=True)
 
 
 def _refuse(bad: ArrayLike, ids: NDArray[np.int64] | None, what: str) -> None:
@@ -67,7 +77,7 @@ def row_norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     norms = np.empty(len(rows))
     for block in blocks(rows.shape):
         values = rows[block].astype(np.float64)
-        norms[block] = np.sqrt((values * values).sum(axis=1))
+        norms[block] = np.sqrt(np.vecdot(values, values))
     return norms
 
 
@@ -81,6 +91,23 @@ def graph_rows(rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]
     return unit_rows(rows) if metric is Metric.COSINE else np.ascontiguousarray(rows)
 
 
+def graph_row(row: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """``graph_rows`` of one that ``checked_query`` has given."""
+    return unit_rows(row[None, :])[0] if metric is Metric.COSINE else row
+
+
+def unseen(row: NDArray[np.float32], neighbour: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A query, float32 (d,), that was never put in but might be asked: as far from ``row`` as its nearest neighbour is,
+    on the other side.
+
+    The vectors of an index are no measure of its recall, since a graph was built to lead to them: at efSearch 12, m 16,
+    20,000 x 32 clustered vectors they have recall@10 0.981, these 0.932 and queries that were kept aside 0.936 (128
+    dimensions: 0.928, 0.854, 0.851). ``row`` itself where the other side is no vector that an index can hold.
+    """
+    point = 2 * row - neighbour
+    return point if MIN_NORM <= row_norms(point[None, :])[0] <= MAX_NORM else row
+
+
 def exact_distances(vectors: NDArray[np.float32], query: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
     """True distances, float64 of shape (n,), of ``vectors`` (n, d) to ``query`` (d,), from float64 differences.
 
@@ -88,17 +115,19 @@ def exact_distances(vectors: NDArray[np.float32], query: NDArray[np.float32], me
     half the squared difference of the unit vectors, which equals 1 - cos and is 0 for a vector and itself. A row's
     distance does not depend on the rows beside it.
     """
-    target = query.astype(np.float64)[None, :]
-    if metric is Metric.COSINE:
-        target /= np.sqrt((target * target).sum(axis=1))[:, None]
-    squares = np.empty(len(vectors))
-    for block in blocks(vectors.shape):
-        values = vectors[block].astype(np.float64)
-        if metric is Metric.COSINE:
-            values /= np.sqrt((values * values).sum(axis=1))[:, None]
-        values -= target
-        squares[block] = (values * values).sum(axis=1)
+    target = _rows64(query[None, :], metric)[0]
+    if vectors.size <= BLOCK_VALUES:
+        squares = _squares_to(vectors, target, metric)
+    else:
+        squares = np.concatenate([_squares_to(vectors[block], target, metric) for block in blocks(vectors.shape)])
     return 0.5 * squares if metric is Metric.COSINE else np.sqrt(squares)
+
+
+def _squares_to(vectors: NDArray[np.float32], target: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+    rows = _rows64(vectors, metric) if metric is Metric.COSINE else vectors
+    differences = rows - target  # float64, as the target is
+    squares: NDArray[np.float64] = np.vecdot(differences, differences)
+    return squares
 
 
 def distance_table(queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
@@ -119,17 +148,17 @@ def distance_table(queries: NDArray[np.float32], vectors: NDArray[np.float32], m
 def _rows64(rows: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
     values = rows.astype(np.float64)
     if metric is Metric.COSINE:
-        values /= np.sqrt((values * values).sum(axis=1))[:, None]
+        values /= np.sqrt(np.vecdot(values, values))[:, None]
     return values
 
 
 def _squares(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    sizes = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None, :]
+    sizes = np.vecdot(left, left)[:, None] + np.vecdot(right, right)[None, :]
     squares: NDArray[np.float64] = sizes - 2.0 * (left @ right.T)
     rows, columns = np.nonzero(squares <= CANCELLED * sizes)
     for block in blocks((len(rows), left.shape[1])):
         differences = left[rows[block]] - right[columns[block]]
-        squares[rows[block], columns[block]] = (differences * differences).sum(axis=1)
+        squares[rows[block], columns[block]] = np.vecdot(differences, differences)
     return squares
 
 

@@ -44,14 +44,14 @@ def test_a_scope(scope: Scope) -> None:
     assert rows_of(allowed).tolist() == np.flatnonzero(inside).tolist()
     assert allowed.count == inside.sum()
     some = np.random.default_rng(1).permutation(400)[:90]
-    assert allowed.keeps(some).tolist() == inside[some].tolist()
+    assert allowed.among(some).tolist() == some[inside[some]].tolist()
 
 
 def test_of_no_rows_nothing_is_allowed() -> None:
     none = np.empty(0, dtype=np.int64)
     for scope in SCOPES.values():
         allowed = ScopedRows(none, none).allowed(scope)
-        assert allowed.count == len(rows_of(allowed)) == len(allowed.keeps(none)) == 0
+        assert allowed.count == len(rows_of(allowed)) == len(allowed.among(none)) == 0
 
 
 def test_what_covers_everything_names_no_row() -> None:

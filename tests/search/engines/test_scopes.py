@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.engines import planning
+from search.engines import graph_reader, planning
 from search.engines.nmslib_hnsw import NmslibHnsw
 from search.engines.protocols import IndexReader
 from search.engines.types import Effort, Hits, IndexSpec, Metric, Scope, Strategy
@@ -94,6 +94,7 @@ def test_a_scope_that_allows_nothing(reader: IndexReader) -> None:
 
 def test_a_graph_that_was_asked_in_vain_is_named(reader: IndexReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "ROWS_PER_NODE", 1)
+    monkeypatch.setattr(graph_reader, "plan", planning.plan.__wrapped__)  # which remembers nothing
     query = QUERIES[0]
     far = np.sort(np.argsort(true_distances(VECTORS, query, Metric.L2))[-1_200:])
     effort = effort_of(reader.search(query, K, Scope(ids=far)))

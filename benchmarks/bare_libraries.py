@@ -54,6 +54,24 @@ class Annoy:
         return np.array(self._index.get_nns_by_vector(query, K, self._nodes), dtype=np.int64)
 
 
+class Milvus:
+    """The server's own answer: ids and its distances."""
+
+    def __init__(self, folder: Path, case: Case) -> None:
+        made: Any = case.made()
+        self._collection: str = made._generations(case.spec).collection(folder.name)
+        self._client: Any = importlib.import_module("pymilvus").MilvusClient(case.server)
+        self._width = 0
+
+    def widen(self, width: int) -> None:
+        self._width = width
+
+    def search(self, query: Vector) -> Rows:
+        asked = {"metric_type": "L2", "params": {"ef": self._width}}
+        (found,) = self._client.search(self._collection, [query], limit=K, search_params=asked)
+        return np.array([each["id"] for each in found], dtype=np.int64) - 1  # ids are row numbers and one
+
+
 class Numpy:
     """All distances by BLAS in float32, and the K smallest of them."""
 

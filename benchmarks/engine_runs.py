@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from search.engines.types import IndexSpec, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = Metric.L2
+FINGERPRINT = "5c" * 32  # of an embedding model that is none
 K = 10
 QUERIES = 200
 ROUNDS = 5
@@ -51,11 +52,19 @@ class Case:
     root: str
     options: dict[str, Any] = field(default_factory=dict)
     bare: str = ""  # module and class of benchmarks.bare_libraries; "" where only our reader is measured
+    server: str = ""  # its address, of an engine that has one
 
     @property
     def spec(self) -> IndexSpec:
         options = self.made().check_options(self.options)
-        return IndexSpec(Path(self.root), "5c" * 32, self.dimension, METRIC, options)
+        spec = IndexSpec(Path(self.root), FINGERPRINT, self.dimension, METRIC, options)
+        if not self.server:
+            return spec
+        options_module = importlib.import_module("search.engines.milvus_options")
+        return replace(
+            spec,
+            connection=options_module.check_connection({"uri": self.server, "prefix": "benchmark", "timeout": 600.0}),
+        )
 
     def made(self) -> IndexEngine:
         module, _, name = self.engine.rpartition(".")
@@ -83,16 +92,20 @@ def build(case: Case) -> Answer:
         for start in range(0, case.rows, CHUNK):
             rows = np.arange(start, min(start + CHUNK, case.rows))
             writer.add(rows + 1, stored(case, start, len(rows)), np.zeros(len(rows), dtype=np.int64))
-        reader = writer.publish()
+        manifest = writer.publish()
         seconds = time.perf_counter() - begun
-    folder = Path(case.root) / reader.generation
-    files = {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()} if folder.is_dir() else {}
     return {
         "seconds": seconds,
-        "files": files,
+        "files": files_of(case, manifest.generation),
         "most_mb": watch.most,
-        "measured": {name: value for name, value in reader.manifest.measured.items() if name != "curve"},
+        "measured": {name: value for name, value in manifest.measured.items() if name != "curve"},
     }
+
+
+def files_of(case: Case, generation: str) -> dict[str, float]:
+    """MB of each file of a generation."""
+    folder = Path(case.root) / generation
+    return {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()} if folder.is_dir() else {}
 
 
 def stored(case: Case, start: int, count: int) -> NDArray[np.float32]:
@@ -162,7 +175,9 @@ def ask(case: Case) -> Answer:
         "mapped_mb": after["RssFile"] - before["RssFile"],
         "generation": reader.generation,
     }
-    vectors = np.load(Path(case.root) / reader.generation / "vectors.npy", mmap_mode="r")
+    vectors = np.concatenate(
+        [stored(case, start, min(CHUNK, case.rows - start)) for start in range(0, case.rows, CHUNK)]
+    )
     truth = [exact_search(np.arange(case.rows), vectors, query, K, METRIC).ids for query in queries]
     ours = _of(reader)
     answer["tuned"] = {"recall": recall(ours, queries, truth), **timed([ours], queries)[0]}
@@ -237,12 +252,14 @@ def _of(reader: IndexReader) -> Search:
 
 
 def _widening(reader: Any) -> Callable[[int], None] | None:
-    """A GraphReader takes its width from the manifest; here it is turned while nobody else asks."""
-    if not hasattr(reader, "_graph"):
+    """A reader takes its width from the manifest; here it is turned while nobody else asks."""
+    if not hasattr(reader, "_width"):
         return None
 
     def widen(width: int) -> None:
-        reader._graph.width = reader._width = width
+        reader._width = width
+        if hasattr(reader, "_graph"):
+            reader._graph.width = width
 
     return widen
 

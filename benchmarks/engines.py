@@ -6,16 +6,21 @@
 Clustered vectors by a seed (benchmarks/clustered.py). Each engine is built in a process of its own and asked in
 another, one query at a time. Both sides open the same file and take turns; each is as wide as its recall needs. Prints
 SHORT and exits 1 where our reader adds more to the p50 at 128 dimensions than is allowed. An engine that is not
-installed is left out by name.
+installed is left out by name. Milvus is asked only where it is named (``--engine milvus``): the server of
+VISEARCH_TEST_MILVUS_URI, or Milvus Lite, which takes many minutes for 20,000 vectors and whose times say nothing of a
+server.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +43,15 @@ class Engine:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+MILVUS = "milvus"
+
 ENGINES = {
     "exact": Engine("search.engines.exact.Exact", "numpy", "Numpy"),
     "nmslib_hnsw": Engine("search.engines.nmslib_hnsw.NmslibHnsw", "nmslib", "Nmslib"),
     "nmslib_hnsw post=2": Engine("search.engines.nmslib_hnsw.NmslibHnsw", "nmslib", "Nmslib", {"post": 2}),
     "faiss_hnsw flat": Engine("search.engines.faiss_hnsw.FaissHnsw", "faiss", "Faiss", {"storage": "flat"}),
     "faiss_hnsw fp16": Engine("search.engines.faiss_hnsw.FaissHnsw", "faiss", "Faiss", {"storage": "fp16"}),
+    MILVUS: Engine("search.engines.milvus.Milvus", "pymilvus", "Milvus"),
     "annoy": Engine("search.engines.annoy_trees.AnnoyTrees", "annoy", "Annoy"),
 }
 
@@ -57,7 +65,7 @@ def main() -> None:
     chosen = {
         name: engine
         for name, engine in ENGINES.items()
-        if not arguments.engine or any(name.startswith(each) for each in arguments.engine)
+        if any(name.startswith(each) for each in arguments.engine or ENGINES) and (arguments.engine or name != MILVUS)
     }
     for name in [name for name, engine in chosen.items() if importlib.util.find_spec(engine.package) is None]:
         print(f"{name} is left out: {chosen.pop(name).package} is not installed")
@@ -73,9 +81,9 @@ def _dimension(engines: dict[str, Engine], rows: int, dimension: int) -> bool:
     print(f"\n{rows:,} x {dimension}, k = 10, ms\n{_head()}")
     problems = []
     for name, engine in tqdm(engines.items(), desc=f"{dimension}-d", leave=False, disable=None):
-        with tempfile.TemporaryDirectory() as root:
+        with tempfile.TemporaryDirectory() as root, _server(name, Path(root)) as address:
             bare = f"benchmarks.bare_libraries.{engine.bare}"
-            case = Case(name, engine.path, rows, dimension, str(Path(root) / "index"), engine.options, bare)
+            case = Case(name, engine.path, rows, dimension, str(Path(root) / "index"), engine.options, bare, address)
             built, asked = run("build", case), run("ask", case)
         tqdm.write(_line(name, built, asked))
         if dimension == JUDGED:
@@ -83,6 +91,20 @@ def _dimension(engines: dict[str, Engine], rows: int, dimension: int) -> bool:
     for problem in problems:
         print(f"SHORT {problem}")
     return bool(problems)
+
+
+@contextmanager
+def _server(name: str, root: Path) -> Iterator[str]:
+    """The address of the server that an engine needs; "" for one that needs none."""
+    if name != MILVUS:
+        yield ""
+        return
+    lite = importlib.import_module("tests.search.engines.milvus_lite")  # which imports pymilvus
+    if lite.ADDRESS:
+        yield lite.ADDRESS
+        return
+    with lite.milvus_lite(root / "milvus") as server:
+        yield server.uri
 
 
 def _problems(asked: Answer) -> dict[str, str]:

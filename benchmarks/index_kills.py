@@ -10,6 +10,9 @@
 3. Published generations are damaged: files cut short, with 1, 10 or 100 bytes flipped, zeroed, removed, taken from
    another model's or another engine's generation, a manifest of a newer format, a damaged pointer; with and without the
    generation before.
+4. The same is done in place to each file of a generation that a process has open, which nobody but root can do by
+   mistake. Of vectors.npy, which stays mapped, nothing is promised to that process (docs/operating.md, Indexes): what
+   became of it is printed and not judged. The other process, and all other files, are judged as ever.
 
 After each, two processes are asked: one that has been searching all along, and one that opens the index anew. A wrong
 answer is one that is not what exact arithmetic over the database's rows says: other ids, other distances, or fewer. The
@@ -24,12 +27,14 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -98,6 +103,7 @@ class Reader:
 
     def __init__(self, anew: bool) -> None:
         self._anew = anew
+        self.ended_by = ""  # the signal that ended the last one that died
         self._start()
 
     def _start(self) -> None:
@@ -114,7 +120,11 @@ class Reader:
             cast(IO[str], self.process.stdin).flush()
             return cast("dict[str, Any]", json.loads(cast(IO[str], self.process.stdout).readline()))
         except (BrokenPipeError, json.JSONDecodeError):
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=5)
             self.process.kill()
+            code = self.process.wait()
+            self.ended_by = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self._start()
             return None
 
@@ -173,6 +183,13 @@ class Site:
         Embedding.objects.filter(id__in=self.chance.sample(ids, 5)).delete()
 
     def check(self) -> Counts:
+        """Of both processes."""
+        counts = Counts()
+        for each in self.check_each():
+            counts.add(each)
+        return counts
+
+    def check_each(self) -> list[Counts]:
         """Ask both processes, and compare with the plain definition of nearest over the rows of the database."""
         from catalog.selectors import iter_vectors
 
@@ -182,10 +199,7 @@ class Site:
         stored = rows[self._random.integers(0, len(rows), QUERIES // 2)].astype(np.float32)
         queries = np.concatenate([stored, self.vectors(QUERIES - len(stored))])
         truths = [_nearest(ids, rows, query) for query in queries]
-        counts = Counts()
-        for reader in self.readers:
-            counts.add(_compared(reader.ask(queries), truths, self))
-        return counts
+        return [_compared(reader.ask(queries), truths, self) for reader in self.readers]
 
     def index(self) -> Path:
         return next(path for path in self.indexes.iterdir() if path.is_dir())
@@ -272,8 +286,16 @@ def kill_at(site: Site, stage: str) -> tuple[str, int]:
 # --- Damage -----------------------------------------------------------------------------------------------------------
 
 
+def _overwrite(path: Path, content: bytes) -> None:
+    """With as many bytes, in the very same file and never shorter meanwhile; what is published is read-only."""
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.write(content)
+
+
 def _cut(path: Path, chance: random.Random) -> None:
-    path.write_bytes(path.read_bytes()[: chance.randrange(path.stat().st_size)])
+    path.chmod(0o644)
+    os.truncate(path, chance.randrange(path.stat().st_size))
 
 
 def _flip(count: int) -> Callable[[Path, random.Random], None]:
@@ -281,13 +303,13 @@ def _flip(count: int) -> Callable[[Path, random.Random], None]:
         content = bytearray(path.read_bytes())
         for place in chance.sample(range(len(content)), min(count, len(content))):
             content[place] ^= chance.randrange(1, 256)
-        path.write_bytes(content)
+        _overwrite(path, bytes(content))
 
     return flip
 
 
 def _zero(path: Path, chance: random.Random) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
+    _overwrite(path, bytes(path.stat().st_size))
 
 
 def _remove(path: Path, chance: random.Random) -> None:
@@ -306,6 +328,7 @@ def _of_another(**fields: str) -> Callable[[Path, random.Random], None]:
 def _rewrite(generation: Path, **fields: Any) -> None:
     manifest = generation / "manifest.json"
     content = json.dumps({**json.loads(manifest.read_text()), **fields}).encode()
+    manifest.unlink()
     manifest.write_bytes(content)
     line = f"{generation.name} {hashlib.sha256(content).hexdigest()}\n"
     (generation.parent / "current").write_text(line)
@@ -339,9 +362,7 @@ def damages(site: Site, count: int) -> Counts:
     shutil.copytree(site.index(), whole)
     by_kind: dict[str, Counts] = {}
     for (kind, damage), file, has_before in _damages(whole, count, site.chance):
-        index = site.index()
-        shutil.rmtree(index)
-        shutil.copytree(whole, index)
+        index = _restored(site, whole)
         damage(index / site.published() / file, site.chance)
         if not has_before:
             (index / "before").unlink()
@@ -350,6 +371,48 @@ def damages(site: Site, count: int) -> Counts:
         total.add(counts)
     for kind, counts in by_kind.items():
         print(f"{kind}: {counts}", flush=True)
+    return total
+
+
+def _restored(site: Site, whole: Path) -> Path:
+    index = site.index()
+    shutil.rmtree(index)
+    shutil.copytree(whole, index)
+    return index
+
+
+def _opened(site: Site) -> Counts:
+    """Ask until both processes answer from what is published, which one that has a good index opens in its own time."""
+    total = Counts()
+    for _ in range(TRIES):
+        counts = site.check()
+        total.add(counts)
+        if counts.by["the published"] == len(site.readers):
+            return total
+        time.sleep(0.2)
+    raise RuntimeError(f"the published generation is not opened: {total}")
+
+
+IN_PLACE = ("cut short", "100 bytes flipped", "zeroed")
+MAPPED = "vectors.npy"
+
+
+def damages_in_place(site: Site) -> Counts:
+    """Of files that the first process has open; the second opens them anew afterwards."""
+    total, whole = Counts(), site.folder / "whole"
+    for file in sorted(path.name for path in (whole / site.published()).iterdir()):
+        for kind in IN_PLACE:
+            index = _restored(site, whole)
+            total.add(_opened(site))
+            DAMAGES[kind](index / site.published() / file, site.chance)
+            holder, other = site.check_each()
+            total.add(other)
+            if file == MAPPED:
+                end = f" by {site.readers[0].ended_by}" if holder.dead else ""
+                print(f"{file} {kind} while it is mapped (nothing is promised): {holder}{end}", flush=True)
+            else:
+                total.add(holder)
+    _restored(site, whole)
     return total
 
 
@@ -398,6 +461,7 @@ def run(site: Site, arguments: argparse.Namespace) -> bool:
     try:
         killed, hits = kills(site, arguments.stages, arguments.kills)
         damaged = damages(site, arguments.damages)
+        in_place = damages_in_place(site)
         site.rebuild()
         last = site.check()
     finally:
@@ -407,9 +471,10 @@ def run(site: Site, arguments: argparse.Namespace) -> bool:
     print(f"kills by stage: {', '.join(f'{stage} {hits[stage]}' for stage in STAGES)}")
     print(f"after kills: {killed}")
     print(f"after {arguments.damages} damages: {damaged}")
+    print(f"after damage in place, but to who has {MAPPED} mapped: {in_place}")
     print(f"after the last build: {last}; drafts left: {left}")
     totals = Counts()
-    for each in (killed, damaged, last):
+    for each in (killed, damaged, in_place, last):
         totals.add(each)
     missed = [stage for stage in arguments.stages if hits[stage] < arguments.kills]
     if missed:

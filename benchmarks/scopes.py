@@ -87,7 +87,8 @@ class Index:
         except IndexNotBuilt:
             writer = engine.start(spec)
             writer.add(np.arange(1, ROWS + 1), self.vectors, self.collections)
-            self.reader = writer.publish()
+            writer.publish()
+            self.reader = engine.open(spec)
 
     def scattered(self, queries: NDArray[np.float32], size: int) -> Iterator[Asked]:
         """The first collections, which hold ``size`` rows together."""
@@ -103,19 +104,27 @@ class Index:
             yield Asked(query, Scope(ids=rows + 1), rows)
 
     def figures(self, kind: str, size: int, searches: Iterator[Asked]) -> Figures:
-        fewest, found, wanted = K, 0, 0
-        took: list[float] = []
-        strategies = Counter[str]()
-        for asked in searches:
-            begun = time.perf_counter()
-            hits = self.reader.search(asked.query, K, asked.scope)
-            took.append(1000 * (time.perf_counter() - begun))
-            truth = exact_search(np.arange(1, ROWS + 1), self.vectors, asked.query, K, METRIC, asked.rows)
-            fewest = min(fewest, len(hits))
-            found, wanted = found + len(np.intersect1d(hits.ids, truth.ids)), wanted + len(truth)
-            strategies[str(hits.effort.strategy) if hits.effort else "untold"] += 1
-        p50, p95 = np.percentile(took, [50, 95])
-        return Figures(kind, size, fewest, found / wanted, float(p50), float(p95), strategies)
+        return figures(self.reader, self.vectors, kind, size, searches)
+
+
+def figures(
+    reader: IndexReader, vectors: NDArray[np.float32], kind: str, size: int, searches: Iterator[Asked]
+) -> Figures:
+    """Of a reader of ``vectors``, row n under the id n + 1; the searches are within ``size`` rows each."""
+    ids = np.arange(1, len(vectors) + 1)
+    fewest, found, wanted = K, 0, 0
+    took: list[float] = []
+    strategies = Counter[str]()
+    for asked in searches:
+        begun = time.perf_counter()
+        hits = reader.search(asked.query, K, asked.scope)
+        took.append(1000 * (time.perf_counter() - begun))
+        truth = exact_search(ids, vectors, asked.query, K, METRIC, asked.rows)
+        fewest = min(fewest, len(hits))
+        found, wanted = found + len(np.intersect1d(hits.ids, truth.ids)), wanted + len(truth)
+        strategies[str(hits.effort.strategy) if hits.effort else "untold"] += 1
+    p50, p95 = np.percentile(took, [50, 95])
+    return Figures(kind, size, fewest, found / wanted, float(p50), float(p95), strategies)
 
 
 def main() -> int:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from catalog import filling, filling_from_images
-from catalog.exceptions import CannotServe, ModelChanged, ModelUnavailable, NoServingModel
+from catalog.exceptions import CannotServe, ModelChanged, ModelUnavailable, NoServingModel, StorageUnavailable
 from catalog.lineage import lineage
 from catalog.models import Embedding, EmbeddingModel
+from catalog.selectors import vector_state
 from catalog.vision import heads, registry
 from catalog.vision.registry import ModelDescription
 
 State, Fill = EmbeddingModel.State, EmbeddingModel.Fill
 LATE = 16  # embeddings from images that are computed while everybody who stores has to wait
 ROUNDS = 5  # of computing what came while the round before was computed, until no more than LATE are left
+MOST = 0.5  # of what the model before finds must a model have that serves at once
 
 
 def serving_models() -> list[EmbeddingModel]:
@@ -134,8 +136,22 @@ def _serve_if_first(row: EmbeddingModel) -> None:
 # --- Switching --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What was there when nothing was lacking any more, or what came last alone, while the other one served.
+
+    ``present`` served then, its highest embedding was ``found``, that of the base of a taught model ``of_base``.
+    ``lowest``: the model's own first embedding.
+    """
+
+    present: EmbeddingModel | None
+    found: int
+    of_base: int
+    lowest: int
+
+
 def make_serving(
-    row: EmbeddingModel, progress: filling.Progress | None = None, *, at_once: bool = False
+    row: EmbeddingModel, progress: filling.Progress | None = None, *, at_once: bool = False, as_seen: str = ""
 ) -> EmbeddingModel | None:
     """Let this model serve its pipeline, and return the one that did before (None: none, or this one already).
 
@@ -143,18 +159,22 @@ def make_serving(
     2. compute the embeddings that it lacks, while the other one serves: of a taught model from its base's vectors, else
        from the images; refuse where images could not be read, or where more come than are computed
     3. in one transaction: lock the pipeline's models, so that nobody stores meanwhile; compute what came since; refuse
-       where anything that the other one finds would be lost; switch the two states. Workers keep the one before up to
-       date from now on, so that the way back is as short (catalog.keeping)
+       where anything of it that the other one finds would be lost; switch the two states. Workers keep the one before
+       up to date from now on, so that the way back is as short (catalog.keeping)
 
-    ``at_once``: for the way back in an emergency. Nothing is computed first and nothing refused for it: what this model
-    lacks is found when workers have computed it.
+    ``at_once``: for the way back in an emergency. Nothing is computed first: what this model lacks is found when
+    workers have computed it. Refused where that is most of it, or where this is not, or no more, the way back.
+
+    ``as_seen``: what `what_is_seen` said when this was asked for. Refused where it says something else by now.
 
     Processes ask for the serving row at every query and every batch, and keep what they began with to its end; images
     that were looked at with the model before are looked at again (catalog.storing). Indexes are of a model: search
     answers exactly until there is one. Raises CannotServe.
     """
     check_may_serve(row)
-    tried = 0 if at_once else fill_beside(row, progress)
+    if at_once:
+        _check_has_most(row)
+    beside = None if at_once else fill_beside(row, progress)
     with transaction.atomic():
         rows = EmbeddingModel.objects.filter(pipeline=row.pipeline)
         locked = {each.pk: each for each in rows.select_for_update().order_by("pk")}
@@ -162,13 +182,30 @@ def make_serving(
         present = next((each for each in locked.values() if each.state == State.SERVING), None)
         if present == row:
             return None
+        check_as_seen(row, as_seen)
         check_may_serve(row)
-        if not at_once:
-            _fill(row, after_id=tried)
-            if present is not None:
-                _check_complete(row, present)
+        if beside is not None:
+            _complete(row, present, beside)
+        elif row.retired_at is None:
+            raise CannotServe(f"{row} is no way back of {row.pipeline}, or no more: somebody began to drop it.")
         _switch(row, present, at_once)
     return present
+
+
+def what_is_seen(row: EmbeddingModel) -> str:
+    """What whoever asks for a switch goes by: which model serves, and when this one last ceased to. For comparing."""
+    present = _serving().filter(pipeline=row.pipeline).values_list("pk", flat=True).first()
+    ceased = EmbeddingModel.objects.filter(pk=row.pk).values_list("retired_at", flat=True).first()
+    return f"{present or ''} {ceased.isoformat() if ceased else ''}"
+
+
+def check_as_seen(row: EmbeddingModel, as_seen: str) -> None:
+    """A message may come late, or twice. Raises CannotServe where it is not to be obeyed any more."""
+    if as_seen and what_is_seen(row) != as_seen:
+        raise CannotServe(
+            f"{row} was not made to serve: another model began to serve {row.pipeline} after somebody asked for it, or "
+            f"it served, and somebody went back. Ask once more."
+        )
 
 
 def _switch(row: EmbeddingModel, present: EmbeddingModel | None, at_once: bool) -> None:
@@ -183,46 +220,84 @@ def _switch(row: EmbeddingModel, present: EmbeddingModel | None, at_once: bool) 
 
 def embeddings_lacking(row: EmbeddingModel) -> int:
     """How many embeddings are to be computed before this model can serve."""
-    return sum((filling if each.derived_from else filling_from_images).lacking(each).count() for each in lineage(row))
+    return lacking_from_images(row) + lacking_from_vectors(row)
 
 
-def fill_beside(row: EmbeddingModel, progress: filling.Progress | None = None) -> int:
-    """Compute what it lacks while everybody goes on storing; the highest id of what was there before the images were
-    looked at.
+def lacking_from_images(row: EmbeddingModel) -> int:
+    """Those for which images have to be opened: 50 ms and more each."""
+    return filling_from_images.lacking(lineage(row)[0]).count()
 
-    What still lacks an embedding up to there could not be computed. Raises CannotServe for that, and where more comes
-    than is computed.
+
+def lacking_from_vectors(row: EmbeddingModel) -> int:
+    """Those of a taught model that are moved from its base's, 0.1 ms each; not counted what the base lacks itself."""
+    return filling.lacking(row).count() if row.derived_from else 0
+
+
+def fill_beside(row: EmbeddingModel, progress: filling.Progress | None = None) -> Beside:
+    """Compute what it lacks while everybody goes on storing; what was there then.
+
+    What still lacks an embedding up to there could not be computed. Raises CannotServe for that, where more comes than
+    is computed, and where the originals cannot be read.
     """
     for _ in range(ROUNDS):
-        tried = _highest_found(row)
+        beside = _beside(row)
+        if not embeddings_lacking(row):  # one look at everything, where there is no more to do
+            return beside
         _fill(row, progress)
-        late = _late(row, tried)
+        beside = replace(beside, lowest=_lowest_id(row))
+        late = _late(row, beside.found)
         if late <= LATE:
-            return tried
+            return beside
     raise CannotServe(f"{row} cannot serve yet: {late} regions were stored meanwhile. Do the same again.")
 
 
-def _highest_found(row: EmbeddingModel) -> int:
-    present = Embedding.objects.filter(model__pipeline=row.pipeline, model__state=State.SERVING)
-    return present.aggregate(highest=Max("id"))["highest"] or 0  # ids of one model commit in order
+def _beside(row: EmbeddingModel) -> Beside:
+    present = _serving().filter(pipeline=row.pipeline).first()
+    return Beside(present, _highest_id(present), _highest_id(row.derived_from), _lowest_id(row))
 
 
-def _fill(row: EmbeddingModel, progress: filling.Progress | None = None, after_id: int = 0) -> None:
-    """``after_id``: no image is opened for embeddings up to that id, which were tried before."""
-    for each in lineage(row):
-        if each.derived_from:
-            filling.fill(each, progress)
-        else:
-            filling_from_images.fill(each, progress, after_id)
+def _highest_id(model: EmbeddingModel | None) -> int:
+    """0 where there is none. Ids of one model commit in order: what is stored later is above it."""
+    stored = Embedding.objects.filter(model=model).order_by("-id")
+    return (stored.values_list("id", flat=True).first() or 0) if model is not None else 0
+
+
+def _lowest_id(model: EmbeddingModel) -> int:
+    """0 where there is none. Whoever drops a model deletes its first embeddings first (search.switching.removal)."""
+    return Embedding.objects.filter(model=model).order_by("id").values_list("id", flat=True).first() or 0
+
+
+def _ids_since(model: EmbeddingModel | None, last_id: int) -> list[int]:
+    since = Embedding.objects.filter(model=model, id__gt=last_id).order_by("id")
+    return list(since.values_list("id", flat=True)) if model is not None else []
+
+
+def _fill(row: EmbeddingModel, progress: filling.Progress | None = None) -> None:
+    """Raises CannotServe."""
+    try:
+        for each in lineage(row):
+            (filling if each.derived_from else filling_from_images).fill(each, progress)
+    except StorageUnavailable as error:
+        raise CannotServe(f"{row} cannot serve yet. {error}") from error
 
 
 def _late(row: EmbeddingModel, tried: int) -> int:
     """How many came since; raises CannotServe where something up to ``tried`` could not be computed."""
-    left = filling_from_images.lacking(lineage(row)[0])
-    failed = left.filter(id__lte=tried).count()
-    if failed:
-        raise CannotServe(_incomplete(row, failed))
-    return left.count()
+    base = lineage(row)[0]
+    counts = filling_from_images.lacking(base).aggregate(failed=Count("id", filter=Q(id__lte=tried)), left=Count("id"))
+    if counts["failed"]:
+        raise CannotServe(_incomplete(row, counts["failed"]))
+    return int(counts["left"]) + lacking_from_vectors(row)
+
+
+def _check_has_most(row: EmbeddingModel) -> None:
+    present = _serving().filter(pipeline=row.pipeline).first()
+    have, of = (vector_state(each).count if each else 0 for each in (row, present))
+    if have < MOST * of:
+        raise CannotServe(
+            f"{row} has {have} embeddings and {present}, which serves, {of}: most of what is found now would not be "
+            f"found any more. Go back without --now (in the admin: not at once): what is lacking is computed first."
+        )
 
 
 def check_may_serve(row: EmbeddingModel) -> None:
@@ -243,11 +318,30 @@ def _change_since(row: EmbeddingModel) -> str:
     return "Its embedder's options, code or weights are not what they were, or the settings do not have it any more."
 
 
-def _check_complete(row: EmbeddingModel, present: EmbeddingModel) -> None:
+def _complete(row: EmbeddingModel, present: EmbeddingModel | None, beside: Beside) -> None:
+    """Nobody stores meanwhile, so only what came since is computed and looked at, in milliseconds.
+
+    All is looked at where that is not all: another model serves by now, or somebody drops this one. Raises CannotServe.
+    """
+    is_as_it_was = present == beside.present and _lowest_id(row) == beside.lowest
+    came = _ids_since(present, beside.found) if is_as_it_was else []
+    _fill_since(row, came, beside.of_base)
     mine = Embedding.objects.filter(model=row, region=OuterRef("region"))
-    count = Embedding.objects.filter(~Exists(mine), model=present).count()
+    lost = Embedding.objects.filter(~Exists(mine), model=present)
+    count = (lost.filter(pk__in=came) if is_as_it_was else lost).count() if present is not None else 0
     if count:
         raise CannotServe(_incomplete(row, count))
+
+
+def _fill_since(row: EmbeddingModel, came: Sequence[int], of_base: int) -> None:
+    """By their ids, which are few: the database would plan for half of all above a number."""
+    base = lineage(row)[0]
+    try:
+        filling_from_images.fill(base, among=came)
+    except StorageUnavailable as error:
+        raise CannotServe(f"{row} cannot serve yet. {error}") from error
+    if row != base:
+        filling.fill(row, among=_ids_since(base, of_base))
 
 
 def _incomplete(row: EmbeddingModel, count: int) -> str:

@@ -22,43 +22,45 @@ BATCH = 1000  # vectors in a transaction, for the length of which uploads to thi
 Progress = Callable[[int, int], None]  # how many are done, of how many
 
 
-def lacking(model: EmbeddingModel) -> QuerySet[Embedding]:
-    """The base's embeddings for which this taught model has none, or one that is older than the base's.
+def lacking(model: EmbeddingModel, among: Sequence[int] | None = None) -> QuerySet[Embedding]:
+    """The base's embeddings (``among``: those of these ids) for which this taught model has none, or an older one.
 
     A region that was processed again has a new vector of its base with a new id (catalog.models.Embedding).
     """
     mine = Embedding.objects.filter(model=model, region=OuterRef("region"), id__gt=OuterRef("id"))
-    return Embedding.objects.filter(~Exists(mine), model=model.derived_from)
+    found = Embedding.objects.filter(~Exists(mine), model=model.derived_from)
+    return found if among is None else found.filter(pk__in=among)
 
 
-def fill(model: EmbeddingModel, progress: Progress | None = None) -> int:
-    """Compute and store what it lacks; returns how many. ``model`` must be a taught one.
+def fill(model: EmbeddingModel, progress: Progress | None = None, among: Sequence[int] | None = None) -> int:
+    """Compute and store what it lacks, of all or ``among`` these of its base's embeddings; returns how many. ``model``
+    must be a taught one.
 
     Each batch is a transaction; whoever is interrupted goes on where it stopped, and two at once share the work. What
     is stored for the base meanwhile may be lacking at the end: make_serving fills that under its lock. Raises
     ModelUnavailable where the head's file is missing or altered.
     """
-    total = lacking(model).count() if progress else 0
+    total = lacking(model, among).count() if progress else 0
     done = 0
-    for count in batches(model):
+    for count in batches(model, among):
         done += count
         if progress:
             progress(done, max(done, total))
     return done
 
 
-def batches(model: EmbeddingModel) -> Iterator[int]:
+def batches(model: EmbeddingModel, among: Sequence[int] | None = None) -> Iterator[int]:
     """As `fill`, batch by batch: how many each has stored. Whoever stops asking has what was done."""
     last_id = 0
     while True:
-        count, last_id = retry_while_away(partial(_fill_batch, model, last_id))
+        count, last_id = retry_while_away(partial(_fill_batch, model, last_id, among))
         if not count:
             return
         yield count
 
 
 @transaction.atomic
-def _fill_batch(model: EmbeddingModel, after_id: int) -> tuple[int, int]:
+def _fill_batch(model: EmbeddingModel, after_id: int, among: Sequence[int] | None) -> tuple[int, int]:
     """How many, and the base's last id among them; 0 where nothing above ``after_id`` is lacking.
 
     Locks as catalog.storing does: first the models' rows (embedding ids commit in order, and nobody replaces a vector
@@ -66,7 +68,8 @@ def _fill_batch(model: EmbeddingModel, after_id: int) -> tuple[int, int]:
     """
     models = EmbeddingModel.objects.filter(pk__in=[model.pk, model.derived_from_id])
     list(models.select_for_update().order_by("pk").values_list("pk"))
-    due = list(lacking(model).filter(id__gt=after_id).order_by("id").values_list("id", "region__image")[:BATCH])
+    above = lacking(model, among).filter(id__gt=after_id)
+    due = list(above.order_by("id").values_list("id", "region__image")[:BATCH])
     if not due:
         return 0, after_id
     Image.objects.filter(pk__in={image for _, image in due}).lock()

@@ -18,6 +18,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from catalog import storage
 from catalog.database import retry_while_away
+from catalog.exceptions import StorageUnavailable
 from catalog.filling import Progress
 from catalog.models import Embedding, EmbeddingModel, Image
 from catalog.regions import detection_of
@@ -35,15 +36,16 @@ Work = dict[Image, list[Embedding]]  # the serving model's embeddings of the reg
 BATCH = 64  # embeddings, of one image or of several, that are stored in a transaction
 
 
-def lacking(model: EmbeddingModel) -> QuerySet[Embedding]:
-    """The serving model's embeddings of regions of which ``model`` has none.
+def lacking(model: EmbeddingModel, among: Sequence[int] | None = None) -> QuerySet[Embedding]:
+    """The serving model's embeddings (``among``: those of these ids) of regions of which ``model`` has none.
 
     Where it serves itself, or a head on it does, those of the model that served before: it may have begun to serve
     before all was computed (catalog.embedding_models.make_serving). Whoever moves a box deletes the embeddings of it or
     replaces them (catalog.regions, catalog.curation.faces), so one that is there is of the region as it lies.
     """
     mine = Embedding.objects.filter(model=model, region=OuterRef("region"))
-    return Embedding.objects.filter(~Exists(mine), model__in=_that_found(model))
+    found = Embedding.objects.filter(~Exists(mine), model__in=_that_found(model))
+    return found if among is None else found.filter(pk__in=among)
 
 
 def _that_found(model: EmbeddingModel) -> list[EmbeddingModel]:
@@ -56,30 +58,32 @@ def _that_found(model: EmbeddingModel) -> list[EmbeddingModel]:
     return list(retired.order_by("-retired_at")[:1])
 
 
-def fill(model: EmbeddingModel, progress: Progress | None = None, after_id: int = 0) -> int:
-    """Compute and store what it lacks, of the serving model's embeddings above ``after_id``; returns how many.
+def fill(model: EmbeddingModel, progress: Progress | None = None, among: Sequence[int] | None = None) -> int:
+    """Compute and store what it lacks, of all or ``among`` these of the serving model's embeddings; returns how many.
 
     An image that cannot be read is left out, and the log says why. Each batch is a transaction; whoever is interrupted
     goes on where it stopped, and two at once store nothing twice. Raises ModelUnavailable where the network's file is
-    missing or altered.
+    missing or altered, and StorageUnavailable where it is not an image's fault that it cannot be read.
     """
-    total = lacking(model).count() if progress else 0
+    total = lacking(model, among).count() if progress else 0
     done = 0
-    for count, _ in batches(model, after_id):
+    for count, _ in batches(model, among=among):
         done += count
         if progress:
             progress(done, max(done, total))
     return done
 
 
-def batches(model: EmbeddingModel, after_id: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
+def batches(
+    model: EmbeddingModel, after_id: int = 0, size: int = BATCH, among: Sequence[int] | None = None
+) -> Iterator[tuple[int, int]]:
     """As `fill`, ``size`` embeddings at a time: how many each batch has stored, and the last id that it looked at.
 
     Whoever stops asking has what was done; ``after_id`` goes on from there.
     """
     last_id = after_id
     while True:
-        due = retry_while_away(partial(_due, model, last_id, size or BATCH))
+        due = retry_while_away(partial(_due, model, last_id, size, among))
         if not due:
             return
         last_id = due[-1].pk
@@ -87,8 +91,8 @@ def batches(model: EmbeddingModel, after_id: int = 0, size: int | None = None) -
         yield retry_while_away(partial(_store, model, due, vectors)), last_id
 
 
-def _due(model: EmbeddingModel, after_id: int, size: int) -> list[Embedding]:
-    due = lacking(model).filter(id__gt=after_id).order_by("id")
+def _due(model: EmbeddingModel, after_id: int, size: int, among: Sequence[int] | None) -> list[Embedding]:
+    due = lacking(model, among).filter(id__gt=after_id).order_by("id")
     return list(due.select_related("region__image").defer("vector")[:size])
 
 
@@ -132,9 +136,16 @@ def _decoded(model: EmbeddingModel, image: Image) -> DecodedImage | None:
     try:
         with storage.open_original(key) as file:
             return read_image(file, key, registry.limits())
-    except (ImageRefused, OSError) as error:
+    except (ImageRefused, FileNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and not storage.holds_originals():
+            raise StorageUnavailable("The storage of originals is empty, or not there: mount it again.") from error
         _leave_out(model, image, error)
         return None
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The original of image {image.pk} cannot be read ({error.strerror or type(error).__name__}): "
+            f"look after the storage of originals, or delete that image."
+        ) from error
 
 
 def _leave_out(model: EmbeddingModel, image: Image, error: Exception) -> None:
@@ -149,7 +160,7 @@ def _store(model: EmbeddingModel, due: Sequence[Embedding], vectors: dict[int, b
     """
     list(EmbeddingModel.objects.select_for_update().filter(pk=model.pk).values_list("pk"))
     Image.objects.filter(pk__in={row.region.image_id for row in due}).lock()
-    still = lacking(model).filter(pk__in=vectors).order_by("id").values_list("pk", "region")
+    still = lacking(model, list(vectors)).order_by("id").values_list("pk", "region")
     made = Embedding.objects.bulk_create(
         Embedding(region_id=region, model=model, dimension=model.dimension, vector=vectors[key])
         for key, region in still

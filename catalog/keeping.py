@@ -87,7 +87,8 @@ def batches(row: EmbeddingModel, size: int) -> Iterator[int]:
     """Compute what it lacks, ``size`` embeddings from images at a time: how many each batch has stored.
 
     Ends when all was tried, or when another model serves since: then there is other work to do. Killed at any moment it
-    is gone on with by whoever asks next. Raises CannotServe where it cannot be computed here, ModelUnavailable.
+    is gone on with by whoever asks next. Raises CannotServe where it cannot be computed here, ModelUnavailable,
+    StorageUnavailable.
     """
     check_may_serve(row)
     for each in lineage(row):

@@ -85,7 +85,8 @@ class Image(models.Model):
 
     held: stored, waiting for somebody's decision. queued: waiting for a worker. processing: claimed by ``claimed_by``
     until ``lease_until``; a claim that runs out is taken again, VISEARCH_MAX_ATTEMPTS times at most. A queued image
-    with a ``lease_until`` was given back by its worker (``reason`` says why) and rests until then.
+    with a ``lease_until`` was given back by its worker (``reason`` says why) and rests until then. What was ready once
+    (``processed_at``) stays findable while it is processed again.
     """
 
     class Status(models.TextChoices):
@@ -144,6 +145,12 @@ class Image(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.original_name or str(self.id)
+
+    @property
+    def is_findable(self) -> bool:
+        """As ``catalog.querysets.findable``."""
+        waits = self.status in {self.Status.QUEUED, self.Status.PROCESSING}
+        return self.status == self.Status.READY or (waits and self.processed_at is not None)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Waits for a worker that is storing its regions, so that those go, too."""

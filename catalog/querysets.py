@@ -2,10 +2,12 @@
 
 | who | sees | changes |
 | --- | --- | --- |
-| anybody | ready, published images of public collections | nothing |
-| a member of a collection's viewers | its ready, published images | nothing |
+| anybody | findable, published images of public collections | nothing |
+| a member of a collection's viewers | its findable, published images | nothing |
 | a member of a collection's editors | all its images | its images, regions, people named in it |
 | a superuser | everything | everything |
+
+Findable are ready images, and those that were ready and are processed again (``findable``).
 
 Faces: a collection's faces may be searched and seen by everybody who sees it if it says so, else by its own groups.
 """
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
     from catalog import models as rows  # noqa: F401 - named in the strings below
 
 Viewer = User | AnonymousUser
+
+
+def findable(image: str = "") -> Q:
+    """Images that searches show: ready ones, and those that have been and wait to be processed again, or are.
+
+    What was found in them holds until something is found in its place; one that fails is hidden. ``image``: the way to
+    the image with ``__`` at its end, "" for a query of images.
+    """
+    again = {f"{image}status__in": ["queued", "processing"], f"{image}processed_at__isnull": False}
+    return Q(**{f"{image}status": "ready"}) | Q(**again)
 
 
 def group_ids(user: Viewer) -> list[int]:
@@ -69,7 +81,7 @@ class ImageQuerySet(models.QuerySet["rows.Image"]):
             return self
         collections = self._collections()
         return self.filter(
-            Q(collection__in=collections.visible_to(user), is_published=True, status="ready")
+            Q(findable(), collection__in=collections.visible_to(user), is_published=True)
             | Q(collection__in=collections.editable_by(user))
         )
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
+from django.db import connection
 from django.db.models import Count, Max
 from numpy.typing import NDArray
 
-from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
+from catalog.models import Collection, Embedding, EmbeddingModel, Region
+from catalog.querysets import RegionQuerySet, findable
 
 if TYPE_CHECKING:
     from catalog.querysets import Viewer
@@ -66,15 +68,42 @@ def regions_by_embedding_id(
 
     Faces only where the viewer may search faces. Image, collection and person come along in the same query.
     """
-    visible = Region.objects.visible_to(viewer).filter(dismissed=False, pipeline=pipeline)
-    if collections is not None:
-        visible = visible.filter(image__collection__in=collections)
     rows = (
-        Embedding.objects.filter(id__in=list(ids), region__in=visible, region__image__status=Image.Status.READY)
+        Embedding.objects.filter(id__in=list(ids), region__in=_shown(pipeline, collections, viewer))
         .select_related("region__image__collection", "region__person")
         .defer("vector")
     )
     return {row.pk: row.region for row in rows}
+
+
+def shown_embedding_ids(
+    model: EmbeddingModel, collections: Sequence[UUID] | None, viewer: Viewer, label: str = ""
+) -> NDArray[np.int64]:
+    """All hits of this model that ``regions_by_embedding_id`` would show, in order; of this label, if one is given.
+
+    Reads a row of each embedding, image and region: a second for some hundred thousand.
+    """
+    regions = _shown(model.pipeline, collections, viewer).filter(embeddings__model=model)
+    if label:
+        regions = regions.filter(image__label=label)
+    ids = regions.order_by().values_list("embeddings__pk", flat=True)
+    return np.sort(np.fromiter(ids, dtype=np.int64))
+
+
+def _shown(pipeline: str, collections: Sequence[UUID] | None, viewer: Viewer) -> RegionQuerySet:
+    regions = Region.objects.visible_to(viewer).filter(findable("image__"), dismissed=False, pipeline=pipeline)
+    return regions if collections is None else regions.filter(image__collection__in=collections)
+
+
+def last_embedding_id() -> int:
+    """The highest that was ever given out, also to rows that are gone: no sequence of Postgres goes back by itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass), 0)",
+            [Embedding._meta.db_table],
+        )
+        (last,) = cursor.fetchone()
+    return int(last)
 
 
 def vector_of_region(region: Region, model: EmbeddingModel) -> NDArray[np.float32] | None:

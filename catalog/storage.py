@@ -140,6 +140,15 @@ def save_original(key: str, file: BinaryIO) -> None:
     originals().save(key, File(file))
 
 
+def holds_originals() -> bool:
+    """Whether there is anything in their storage: a folder that is not mounted is empty, or not there."""
+    try:
+        folders, files = originals().listdir("")
+    except FileNotFoundError:
+        return False
+    return any(not name.startswith(".") for name in (*folders, *files))
+
+
 @contextlib.contextmanager
 def open_original(key: str) -> Iterator[BinaryIO]:
     with originals().open(key, "rb") as file:

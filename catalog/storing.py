@@ -27,7 +27,9 @@ from catalog.vision.types import ExtractedRegion
 
 logger = logging.getLogger(__name__)
 
-LEAST_NORM = 1e-6  # a vector of zeros is near everything to some and nowhere to others: no index can hold it
+# What every engine takes (search.engines.vectors, which a test compares). A vector of zeros is near everything to some
+# and nowhere to others; squares of very long ones overflow: no index can hold them.
+LEAST_NORM, MOST_NORM = 1e-6, 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,20 @@ def _store_embeddings(model: EmbeddingModel, vectors: Collection[tuple[UUID, NDA
 
 def vector_bytes(vector: NDArray[np.float32]) -> bytes:
     """Raises ValueError for what no index could hold."""
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if not norm >= LEAST_NORM:  # also NaN
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(vector, dtype="<f4")
+    norm = norm_of(stored)
+    if not is_usable(norm):
         raise ValueError(f"the embedding model gave a vector of norm {norm:g}")
-    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    return stored.tobytes()
+
+
+def norm_of(vector: NDArray[np.float32]) -> float:
+    """Euclidean, by float64; NaN or Inf where the vector is not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.linalg.norm(vector.astype(np.float64)))
+
+
+def is_usable(norm: float) -> bool:
+    """Whether an index can hold a vector of this norm, and answer for it; of none that is NaN or Inf."""
+    return LEAST_NORM <= norm <= MOST_NORM

@@ -21,6 +21,7 @@ from catalog.models import EmbeddingModel
 from catalog.selectors import vector_state
 from catalog.vision.extract import warm_up
 from search import serving
+from search.serving import SMALL, index_size
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ LOOK_SECONDS = 1.0
 ANNOUNCED_SECONDS = 60
 BYTES_PER_SECOND = 200_000_000  # of an index that is read, hashed and loaded, at the slow end
 LONGEST = 15.0
-SMALL = 1_000_000  # bytes that are opened within one query, unseen
 
 _looked: dict[str, float] = {}  # pipeline to monotonic seconds
 _lock = threading.Lock()
@@ -36,7 +36,7 @@ _lock = threading.Lock()
 
 def announce(model: EmbeddingModel) -> float:
     """Let processes open it; how many seconds to give them until it serves."""
-    size = vector_state(model).count * model.dimension * 4 * 2  # vectors, and about as much of a graph
+    size = index_size(model, vector_state(model).count)
     if size <= SMALL:
         return 0.0
     cache.set(_key(model.pipeline), str(model.pk), ANNOUNCED_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TypeVar
 
@@ -12,8 +13,15 @@ from catalog.models import EmbeddingModel
 from catalog.selectors import iter_vectors
 from search.engines.scan import exact_search
 from search.engines.types import Hits, Metric, Scope
+from search.engines.vectors import usable_rows
+
+logger = logging.getLogger(__name__)
 
 Number = TypeVar("Number", bound=np.generic)
+UNUSABLE = (
+    "%d embeddings of %s cannot be searched (the first has id %d): their vectors are zero, not finite or too long. "
+    "Run `manage.py doctor --deep --fix`."
+)
 GROWTH = 1.5  # how much room is made at a time, so that adding rows one by one costs no copy each
 
 
@@ -21,7 +29,8 @@ class Delta:
     """The embeddings of one model with an id above ``after_id``. Safe to use from many threads.
 
     Ids commit in order (catalog.models.Embedding), so reading on after the highest id seen misses nothing. Rows deleted
-    meanwhile stay in the matrix; whoever shows hits drops them by asking the database.
+    meanwhile stay in the matrix; whoever shows hits drops them by asking the database. What no engine takes is left out
+    and logged: beside it exact search would find less, or nothing.
     """
 
     def __init__(self, model: EmbeddingModel, after_id: int) -> None:
@@ -51,6 +60,11 @@ class Delta:
         return exact_search(ids, vectors, vector, k, metric, rows)
 
     def _append(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], collections: NDArray[np.int64]) -> None:
+        highest_id = int(ids[-1])
+        usable = usable_rows(vectors)
+        if not usable.all():
+            logger.error(UNUSABLE, (~usable).sum(), self._model, ids[~usable][0])
+            ids, vectors, collections = ids[usable], vectors[usable], collections[usable]
         end = self._count + len(ids)
         if end > len(self._ids):
             room = max(end, int(len(self._ids) * GROWTH))
@@ -59,7 +73,7 @@ class Delta:
             self._collections = _grown(self._collections, room)
         new = slice(self._count, end)
         self._ids[new], self._vectors[new], self._collections[new] = ids, vectors, collections
-        self._count, self._highest_id = end, int(ids[-1])
+        self._count, self._highest_id = end, highest_id
 
 
 def _in_scope(ids: NDArray[np.int64], collections: NDArray[np.int64], scope: Scope) -> NDArray[np.bool_]:

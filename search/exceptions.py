@@ -33,5 +33,11 @@ class NothingToSearchWith(SearchError):
     code = "not-searchable"
 
 
+class NothingToCompare(NothingToSearchWith):
+    """The vector is one that no index can answer for: of length zero or nearly, too long, or not finite."""
+
+    code = "no-embedding"
+
+
 class QueryOutdated(Exception):
     """Another model serves than the one that a kept query's vector comes from (the page alone keeps queries)."""

@@ -14,7 +14,7 @@ from catalog.exceptions import ModelUnavailable
 from catalog.models import EmbeddingModel
 from catalog.vision import registry
 from search import progress
-from search.curves import Curve, curve_of
+from search.curves import Curve, curve_of, is_read_whole
 from search.engines.errors import IndexDamaged, IndexNotBuilt, IndexUnreachable
 from search.engines.registry import index_for
 from search.indexing import drift, drift_limit
@@ -53,6 +53,11 @@ class PipelineHealth:
         """Recall against latency of the generation that serves."""
         return curve_of(self.generation) if self.generation else None
 
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether that is so small that no graph is asked."""
+        return self.generation is not None and is_read_whole(self.generation)
+
 
 def health() -> list[PipelineHealth]:
     """In the order of the settings. Reads the pointer of each index and none of its files."""
@@ -64,7 +69,6 @@ def _health_of(pipeline: str, model: EmbeddingModel | None) -> PipelineHealth:
     if model is None:
         trouble = "No embedding model serves this pipeline. Run `manage.py models build`."
         return PipelineHealth(pipeline, trouble=trouble)
-    builds = list(model.generations.order_by("-id")[:LAST_BUILDS])
     generation = model.generations.filter(status=Status.PUBLISHED).first()
     held, highest_id = (generation.count, generation.highest_embedding_id) if generation else (0, 0)
     since = drift(model, held, highest_id)
@@ -76,14 +80,22 @@ def _health_of(pipeline: str, model: EmbeddingModel | None) -> PipelineHealth:
         new=since.new,
         dropped=since.dropped,
         due_at=drift_limit(held),
-        builds=builds,
-        running=_running(model),
+        builds=last_builds(model),
+        running=build_of(model),
         trouble=_trouble(model, generation),
     )
 
 
-def _running(model: EmbeddingModel) -> BuildProgress | None:
-    """The lock says whether somebody builds, the report how far they are: it outlives a builder that was killed."""
+def last_builds(model: EmbeddingModel) -> list[IndexGeneration]:
+    """The newest first."""
+    return list(model.generations.order_by("-sequence")[:LAST_BUILDS])
+
+
+def build_of(model: EmbeddingModel) -> BuildProgress | None:
+    """How far the build of its index is that is under way or asked for.
+
+    The lock says whether somebody builds, the report how far they are: it outlives a builder that was killed.
+    """
     said = reported(model)
     is_waiting = said is not None and said.step == REQUESTED
     if is_building(model):
@@ -121,10 +133,13 @@ def index_trouble(model: EmbeddingModel, generation: IndexGeneration | None) -> 
     return ""
 
 
-def as_json(state: PipelineHealth) -> dict[str, Any]:
-    """What the page needs to follow a build."""
-    return {
-        "pipeline": state.pipeline,
-        "running": progress.as_json(state.running),
-        "last": str(state.builds[0].pk) if state.builds else "",
-    }
+def builds_as_json() -> list[dict[str, Any]]:
+    """What the page needs to follow builds: no counts, and nothing that is not in the database or the cache."""
+    models = {model.pipeline: model for model in serving_models()}
+    return [_build_as_json(name, models.get(name)) for name in registry.pipelines()]
+
+
+def _build_as_json(pipeline: str, model: EmbeddingModel | None) -> dict[str, Any]:
+    last = model.generations.order_by("-sequence").values_list("pk", flat=True).first() if model else None
+    running = build_of(model) if model else None
+    return {"pipeline": pipeline, "running": progress.as_json(running), "last": str(last or "")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,7 @@ from catalog.database import retry_while_away
 from catalog.embedding_models import serving_models
 from catalog.keeping import is_filled, kept_models
 from catalog.models import EmbeddingModel
-from catalog.selectors import iter_vectors, vector_state
+from catalog.selectors import iter_vectors, last_embedding_id, vector_state
 from search.engines.errors import EngineError, IndexDamaged, IndexNotBuilt
 from search.engines.manifest import Manifest
 from search.engines.protocols import IndexEngine, IndexWriter
@@ -33,28 +34,45 @@ logger = logging.getLogger(__name__)
 Status = IndexGeneration.Status
 
 PAUSE_AFTER_FAILURE = timedelta(minutes=30)  # for beat; `manage.py rebuild_index` always tries
+SUMS_TRUSTED_SECONDS = 3600.0  # beat asks every five minutes, and an index of a million is gigabytes to read
 
 
 def needs_rebuild(model: EmbeddingModel) -> str | None:
     """Why the index of this model should be built anew, or None.
 
     There is none although there are vectors; it is damaged or was built for another metric or engine; its options have
-    changed; or new and dropped vectors together reach VISEARCH_REBUILD_SHARE of it and VISEARCH_REBUILD_ROWS.
+    changed; it is not of what this database holds, as after an older dump was restored; or new and dropped vectors
+    together reach VISEARCH_REBUILD_SHARE of it and VISEARCH_REBUILD_ROWS.
     """
     engine, spec = _index_of(model)
     try:
-        manifest = engine.inspect(spec)
+        manifest = engine.inspect(spec, trusted_seconds=SUMS_TRUSTED_SECONDS)
     except IndexNotBuilt:
         return "There is no generation yet." if vector_state(model).count else None
     except IndexDamaged as error:
         return str(error)
     if dict(manifest.options) != dict(spec.options):
         return f"Its options were {dict(manifest.options)} and are now {dict(spec.options)}."
-    return _has_drifted(model, manifest)
+    return _is_of_another_past(model, manifest) or _has_drifted(model, manifest)
+
+
+def _is_of_another_past(model: EmbeddingModel, manifest: Manifest) -> str | None:
+    """Ids that are given out again stand for other vectors in it; when all are, the record that is missing tells."""
+    last = last_embedding_id()
+    if manifest.highest_id > last:
+        return (
+            f"Generation {manifest.generation} goes up to embedding {manifest.highest_id}, the database to {last}: "
+            "an older dump was restored."
+        )
+    if not model.generations.filter(name=manifest.generation).exclude(status=Status.FAILED).exists():
+        return f"This database has no record of generation {manifest.generation}: an older dump may have been restored."
+    return None
 
 
 def _has_drifted(model: EmbeddingModel, manifest: Manifest) -> str | None:
     since = drift(model, manifest.count, manifest.highest_id)
+    if since.lacking:
+        return f"{since.lacking} older vectors are not in generation {manifest.generation} of {manifest.count}."
     if since.new + since.dropped < drift_limit(manifest.count):
         return None
     return (
@@ -65,18 +83,23 @@ def _has_drifted(model: EmbeddingModel, manifest: Manifest) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Of ``total`` vectors of a model ``new`` are not in a generation; ``dropped`` of the generation's are gone."""
+    """Of ``total`` vectors of a model ``new`` are newer than a generation; ``dropped`` of the generation's are gone.
+
+    ``lacking`` are not newer, and more than it holds: they are not found.
+    """
 
     total: int
     new: int
     dropped: int
+    lacking: int = 0
 
 
 def drift(model: EmbeddingModel, count: int, highest_id: int) -> Drift:
     """Since a generation of ``count`` vectors up to this id; 0 and 0 where there is none."""
     total = vector_state(model).count
     new = vector_state(model, after_id=highest_id).count if highest_id else total
-    return Drift(total, new, dropped=max(0, count - (total - new)))
+    older = total - new
+    return Drift(total, new, dropped=max(0, count - older), lacking=max(0, older - count))
 
 
 def drift_limit(count: int) -> int:
@@ -92,7 +115,7 @@ def rebuild_due_indexes() -> None:
     for model in [*serving_models(), *_filled_models()]:
         try:
             reason = needs_rebuild(model)
-            if reason is not None and not _failed_lately(model):
+            if reason is not None and not failed_lately(model):
                 logger.info("building the index of %s: %s", model, reason)
                 _rebuild_watched(model)
         except RebuildRunning as error:
@@ -124,11 +147,12 @@ def _rebuild_watched(model: EmbeddingModel) -> None:
         forget(model)
 
 
-def _failed_lately(model: EmbeddingModel) -> bool:
+def failed_lately(model: EmbeddingModel) -> bool:
     """What made the last build fail is hardly gone; trying at every beat would only fill the record."""
-    last = model.generations.order_by("-id").first()
-    recent = timezone.now() - PAUSE_AFTER_FAILURE
-    return last is not None and last.status == Status.FAILED and last.created_at > recent
+    last, now = model.generations.order_by("-sequence").first(), timezone.now()
+    if last is None or last.status != Status.FAILED:
+        return False
+    return now - PAUSE_AFTER_FAILURE < last.created_at <= now  # a clock that has jumped back since says nothing
 
 
 def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> IndexGeneration:
@@ -140,17 +164,18 @@ def rebuild_index(model: EmbeddingModel, progress: Progress | None = None) -> In
     4. Build, measure, test in a fresh process, publish: see IndexWriter.publish.
     5. Record it as published and the one before as superseded.
 
-    Raises RebuildRunning where another process builds. Whatever goes wrong between 2 and 5, also an interrupt, leaves
-    no trace on disk, is recorded as failed with its reason and raised; the generation before goes on serving.
+    Raises RebuildRunning where another process builds. Whatever goes wrong before it is published, also an interrupt,
+    leaves no trace on disk, is recorded as failed with its reason and raised; the generation before goes on serving.
+    What goes wrong after that takes nothing back.
     """
     with builder_lock(model):
         engine, spec = _index_of(model)
         _settle_dead_builders(model, engine, spec)
-        writer = engine.start(spec)
+        writer = _start(model, engine, spec)
         pace = Pace()
         try:
-            row = _record_start(model, engine, spec, writer)
-            manifest = _build(row, writer, _each(pace, progress))
+            row = _record_start(model, engine, spec, writer.generation)
+            manifest = _build(row, writer, engine, spec, _each(pace, progress))
         except BaseException:
             writer.discard()
             raise
@@ -172,15 +197,42 @@ def _each(*watching: Progress | None) -> Progress:
     return progress
 
 
-def _build(row: IndexGeneration, writer: IndexWriter, progress: Progress) -> Manifest:
+def _start(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec) -> IndexWriter:
+    """What cannot even begin (a full disk, a folder that may not be written) is a failed build like any other."""
+    try:
+        return engine.start(spec)
+    except Exception as error:
+        with suppress(DatabaseError):
+            _record_failure(_record_start(model, engine, spec, f"not-begun-{secrets.token_hex(4)}"), error)
+        raise
+
+
+def _build(
+    row: IndexGeneration, writer: IndexWriter, engine: IndexEngine, spec: IndexSpec, progress: Progress
+) -> Manifest:
+    """Raises what went wrong, unless the generation serves by then; an interrupt always."""
     try:
         _stream(row.embedding_model, writer, progress)
-        manifest = writer.publish(progress).manifest
+        return writer.publish(progress)
     except BaseException as error:
+        manifest = _published_by_now(row, engine, spec)
         with suppress(DatabaseError):  # the error itself matters more; the next builder settles the row
-            _record_failure(row, error)
-        raise
-    return manifest
+            if manifest is None:
+                _record_failure(row, error)
+            else:
+                _record_published(row, manifest)
+        if manifest is None or not isinstance(error, Exception):
+            raise
+        logger.exception("generation %s is published, though afterwards something went wrong", row.name)
+        return manifest
+
+
+def _published_by_now(row: IndexGeneration, engine: IndexEngine, spec: IndexSpec) -> Manifest | None:
+    try:
+        manifest = engine.inspect(spec) if engine.published(spec) == row.name else None
+    except Exception:  # noqa: BLE001 - another error is being handled, which says more
+        return None
+    return manifest if manifest is not None and manifest.generation == row.name else None
 
 
 def _stream(model: EmbeddingModel, writer: IndexWriter, progress: Progress) -> None:
@@ -226,11 +278,9 @@ def _settle_dead_builders(model: EmbeddingModel, engine: IndexEngine, spec: Inde
             _finish(row, Status.FAILED, reason="Its builder died.")
 
 
-def _record_start(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec, writer: IndexWriter) -> IndexGeneration:
+def _record_start(model: EmbeddingModel, engine: IndexEngine, spec: IndexSpec, name: str) -> IndexGeneration:
     parameters = {"metric": spec.metric.value, "options": dict(spec.options)}
-    return IndexGeneration.objects.create(
-        embedding_model=model, name=writer.generation, engine=engine.name, parameters=parameters
-    )
+    return IndexGeneration.objects.create(embedding_model=model, name=name, engine=engine.name, parameters=parameters)
 
 
 def _record_published(row: IndexGeneration, manifest: Manifest) -> None:
@@ -239,6 +289,7 @@ def _record_published(row: IndexGeneration, manifest: Manifest) -> None:
         published.exclude(pk=row.pk).update(status=Status.SUPERSEDED)
         row.parameters |= {"measured": dict(manifest.measured), "libraries": dict(manifest.libraries)}
         row.count = manifest.count
+        row.bytes = manifest.measured.get("bytes")
         row.highest_embedding_id = manifest.highest_id
         row.recall = manifest.measured.get("recall")
         row.build_seconds = manifest.build_seconds
@@ -248,7 +299,7 @@ def _record_published(row: IndexGeneration, manifest: Manifest) -> None:
 
 def _record_failure(row: IndexGeneration, error: BaseException) -> None:
     kind = "" if isinstance(error, EngineError) else f"{type(error).__name__}: "
-    _finish(row, Status.FAILED, reason=f"{kind}{error}")
+    _finish(row, Status.FAILED, reason=f"{kind}{error}" if str(error) else repr(error))
 
 
 def _finish(row: IndexGeneration, status: Status, reason: str = "") -> None:

@@ -33,17 +33,30 @@ def builder_lock(model: EmbeddingModel) -> Iterator[None]:
 
 @contextmanager
 def held(subject: str) -> Iterator[bool]:
-    """Hold the advisory lock of what this names, in a connection of its own; False where somebody else does."""
+    """Hold the advisory lock of what this names, in a connection of its own; False where somebody else does.
+
+    It belongs to a transaction that stays open and does nothing, so that a pooler which lends its connections to the
+    server by the transaction (pgbouncer) lends this one for as long. Such a transaction keeps no old rows alive.
+    """
     connection = connections.create_connection(DEFAULT_DB_ALIAS)
     try:
+        connection.set_autocommit(False)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_key(subject)])
+            cursor.execute(_NO_LIMITS)
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_key(subject)])
             row = cursor.fetchone()
         yield bool(row and row[0])
     finally:
-        with suppress(Error), connection.cursor() as cursor:  # at once; the server notices a closed connection later
-            cursor.execute("SELECT pg_advisory_unlock_all()")
+        with suppress(Error):  # at once; the server notices a closed connection later
+            connection.rollback()
         connection.close()
+
+
+# Of this transaction alone; transaction_timeout is known to Postgres 17 and newer.
+_NO_LIMITS = """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
 
 
 def is_building(model: EmbeddingModel) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q, Value
 from uuid_utils.compat import uuid7
 
 from catalog.models import Collection, EmbeddingModel
@@ -23,6 +23,7 @@ class IndexGeneration(models.Model):
             └──────► failed (reason)
 
     A row that is still ``building`` although its builder died is settled by the next builder of the same model.
+    ``sequence`` says which began later: ids and times come from a clock, and clocks jump.
     """
 
     class Status(models.TextChoices):
@@ -32,12 +33,18 @@ class IndexGeneration(models.Model):
         SUPERSEDED = "superseded"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    sequence = models.BigIntegerField(
+        db_default=Func(Value("search_generation_sequence"), function="nextval"), editable=False
+    )
     embedding_model = models.ForeignKey(EmbeddingModel, on_delete=models.CASCADE, related_name="generations")
     name = models.CharField(max_length=100, help_text="What search answers call it, and its folder's name.")
     engine = models.CharField(max_length=100)
     status = models.CharField(max_length=10, choices=Status, default=Status.BUILDING)
     reason = models.TextField(blank=True, help_text="Why it failed.")
     count = models.PositiveBigIntegerField(default=0, help_text="Embeddings in it.")
+    bytes = models.PositiveBigIntegerField(
+        null=True, help_text="Of its files on a disk; empty where a server keeps it."
+    )
     highest_embedding_id = models.BigIntegerField(default=0, help_text="What is newer is not in it.")
     recall = models.FloatField(null=True, help_text="recall@10 against exact search, measured after the build.")
     parameters = models.JSONField(default=dict, help_text="Metric, options, what was measured, library versions.")
@@ -46,7 +53,7 @@ class IndexGeneration(models.Model):
     published_at = models.DateTimeField(null=True)
 
     class Meta:
-        ordering = ["-id"]
+        ordering = ["-sequence"]
         constraints = [
             models.UniqueConstraint(fields=["embedding_model", "name"], name="one_row_per_generation"),
             models.UniqueConstraint(

@@ -59,7 +59,7 @@ def pace_of(model: EmbeddingModel) -> Pace:
     last = (
         model.generations.filter(count__gt=0, **{f"parameters__{STEP_SECONDS}__isnull": False})
         .exclude(status=IndexGeneration.Status.FAILED)
-        .order_by("-id")
+        .order_by("-sequence")
         .first()
     )
     if last is None:

@@ -121,7 +121,8 @@ class Answer:
 def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer:
     """Search with a file, which is neither stored nor logged.
 
-    Raises ImageRefused, UnknownPipeline, FacesNotAllowed, FaceOutOfRange, ModelUnavailable, NoServingModel.
+    Raises ImageRefused, NothingToCompare, UnknownPipeline, FacesNotAllowed, FaceOutOfRange, ModelUnavailable,
+    NoServingModel.
     """
     pipelines = _pipelines_to_try(options)
     decoded = read_image(file, name, registry.limits())
@@ -181,7 +182,7 @@ def waits_for_a_model(query: Query, options: SearchOptions) -> bool:
 def search_by_query(query: Query, number: int, options: SearchOptions) -> Answer:
     """Search with the vector of this index.
 
-    Raises QueryOutdated where another model serves by now, FacesNotAllowed, NoServingModel.
+    Raises QueryOutdated where another model serves by now, NothingToCompare, FacesNotAllowed, NoServingModel.
     """
     chosen = query.vectors[number]
     model = serving_model(chosen.region.pipeline)
@@ -219,7 +220,7 @@ def best_region(regions: Sequence[Region], options: SearchOptions) -> Region | N
 def search_by_region(region: Region, options: SearchOptions) -> Answer:
     """Search with the stored vector of a region; its own image is not among the results.
 
-    Raises NothingToSearchWith where it has no vector yet, FacesNotAllowed, NoServingModel.
+    Raises NothingToSearchWith where it has no vector yet or one that is of no use, FacesNotAllowed, NoServingModel.
     """
     model = serving_model(region.pipeline)
     _check_allowed(region.pipeline, options)

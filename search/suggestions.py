@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,17 +16,18 @@ from catalog.models import Collection, EmbeddingModel, Person, Region
 from catalog.naming import rejected_people
 from catalog.selectors import regions_by_embedding_id, vector_of_region
 from search import serving
+from search.asking import asks, widening
 from search.engines.types import Hits, Scope
 from search.exceptions import NothingToSearchWith
 from search.measured import measured
-from search.ranking import best_per_key, similarity, within
+from search.ranking import best_per_key, similarity
 from search.scopes import scope_of
 
 if TYPE_CHECKING:
     from catalog.querysets import Viewer
 
 MOST = 5
-FIRST_ASK, ASK_MORE, LAST_ASK = 64, 4, 4096  # hits asked for: most faces near a face are without a name
+FIRST_ASK, MOST_ASKS = 64, 4  # for 64 hits to 4,096: most faces near a face are without a name
 SAME, NEAR = "same", "near"
 
 
@@ -44,8 +46,8 @@ def suggest_people(region: Region, viewer: Viewer, most: int = MOST) -> list[Sug
     """People named on the faces nearest to this one that the viewer may search, nearest first.
 
     Left out: whom somebody said this face is not, and what is farther than the model's measured *near*. Of faces so
-    crowded that LAST_ASK of them are nearer than a named one, nobody is suggested. Raises NothingToSearchWith where the
-    region has no embedding yet, NoServingModel.
+    crowded that 4,096 of them are nearer than a named one, nobody is suggested. Raises NothingToSearchWith where the
+    region has no embedding yet, or one that cannot be searched with; NoServingModel.
     """
     model = serving_model(region.pipeline)
     vector = vector_of_region(region, model)
@@ -73,16 +75,13 @@ class _Ask:
 
 def _nearest(ask: _Ask) -> list[Suggestion]:
     """Ask for more until there are enough people, or nothing more that is near."""
-    snapshot = serving.snapshot(ask.model)
-    count = FIRST_ASK
-    while True:
-        hits = snapshot.search(ask.vector, count, ask.scope)
-        inside = within(hits, measured(ask.model)[1])
-        found = _people(inside, ask)
-        exhausted = len(hits) < count or len(inside) < len(hits)
-        if len(found) == ask.most or exhausted or count >= LAST_ASK:
-            return found
-        count *= ASK_MORE
+    found: list[Suggestion] = []
+    steps = zip(repeat(ask.scope, MOST_ASKS), widening(FIRST_ASK), strict=False)
+    for asked in asks(serving.snapshot(ask.model), ask.vector, steps, measured(ask.model)[1]):
+        found = _people(asked.within, ask)
+        if len(found) == ask.most:
+            break
+    return found
 
 
 def _people(hits: Hits, ask: _Ask) -> list[Suggestion]:

@@ -14,7 +14,7 @@ from search.switching.comparing import compare_on_request
 from search.switching.ready import has_index
 from search.switching.removal import drop_on_request
 from search.switching.requests import serve_on_request
-from search.teaching.requests import teach_on_request
+from search.teaching.requests import BUSY_SECONDS, teach_on_request
 
 
 @shared_task(name="search.tasks.rebuild_if_needed")
@@ -63,10 +63,14 @@ def compare(model_id: str, collection_id: str, user_id: int | None) -> None:
     compare_on_request(model_id, collection_id, user_id)
 
 
-@shared_task(name="search.tasks.serve")
-def serve(model_id: str, user_id: int | None) -> None:
-    """Somebody asked for another model to serve; its index is built next, where it has none."""
-    row = serve_on_request(UUID(model_id), user_id)
+# Expires when the page says no more that somebody asked, and before Redis delivers it again to another worker.
+@shared_task(name="search.tasks.serve", expires=BUSY_SECONDS)
+def serve(model_id: str, user_id: int | None, as_seen: str) -> None:
+    """Somebody asked for another model to serve; its index is built next, where it has none.
+
+    ``as_seen``: what catalog.embedding_models.what_is_seen said then.
+    """
+    row = serve_on_request(UUID(model_id), user_id, as_seen)
     if row is not None and not has_index(row):
         rebuild_on_request(model_id)
 

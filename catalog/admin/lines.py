@@ -62,7 +62,7 @@ def image_url(pk: UUID) -> str:
 
 def thumbnail_url(image: Image) -> str:
     """Empty where there is no smaller copy yet."""
-    return reverse("image-rendition", args=[image.pk, THUMBNAIL]) if image.status == Status.READY else ""
+    return reverse("image-rendition", args=[image.pk, THUMBNAIL]) if image.is_findable else ""
 
 
 def rows(lines: Iterable[IntakeLine]) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
@@ -53,6 +55,7 @@ class RegionSerializer(serializers.ModelSerializer[Region]):
 
 class ImageSerializer(serializers.ModelSerializer[Image]):
     collection = ReferenceSerializer(read_only=True)
+    reason = serializers.SerializerMethodField(help_text="Why it failed, or what it waits for: for its editors.")
     tags = serializers.SerializerMethodField()
     renditions = RenditionsField()
 
@@ -82,6 +85,16 @@ class ImageSerializer(serializers.ModelSerializer[Image]):
             "renditions",
         ]
         read_only_fields = fields
+
+    def get_reason(self, image: Image) -> str:
+        """Others than its editors see a findable image alone: what it waits for is not theirs to know."""
+        is_told = not image.is_findable or not image.reason or image.collection_id in self._edited
+        return image.reason if is_told else ""
+
+    @cached_property
+    def _edited(self) -> set[UUID]:
+        """The collections that whoever asks may edit: looked up once for a list, where somebody has to know at all."""
+        return set(Collection.objects.editable_by(self.context["request"].user).values_list("pk", flat=True))
 
     def get_tags(self, image: Image) -> list[str]:
         tags: list[TagBase] = list(image.tags.all())

@@ -8,6 +8,7 @@ from functools import partial
 from catalog.doctor.findings import Check, Finding, Looking, Problem
 from catalog.embedding_models import change_of, serving_models
 from catalog.exceptions import ModelUnavailable
+from catalog.keeping import kept_models, standing
 from catalog.models import EmbeddingModel
 from catalog.vision import networks, registry
 from catalog.vision.networks import Network
@@ -23,6 +24,11 @@ CHANGED = Problem(
     "model-changed",
     "what serves is not what settings, code and weights make of it now: nothing is embedded",
     "See docs/models.md, Another version of a model.",
+)
+KEPT_LACKS = Problem(
+    "model-lacks-regions",
+    "a model that is kept ready, such as the way back, could not compute some embeddings: a switch to it is refused",
+    "See to the originals that the worker's log names, then `manage.py model fill` tries them again.",
 )
 UNSERVED = Problem("pipeline-unserved", "no embedding model serves a pipeline", "Run `manage.py models build`.")
 
@@ -59,7 +65,15 @@ def _change(model: EmbeddingModel) -> str | None:
         return str(error)
 
 
+def _kept(looking: Looking) -> Iterator[Finding]:
+    for model in kept_models():
+        failed = standing(model).failed if model.state != EmbeddingModel.State.SERVING else 0
+        if failed:
+            yield KEPT_LACKS.of(str(model), f"{failed} embeddings could not be computed")
+
+
 CHECKS = (
     Check("networks", (FILE, HEAD), _files),
     Check("models that serve", (UNSERVED, CHANGED), _serving),
+    Check("models that are kept ready", (KEPT_LACKS,), _kept),
 )

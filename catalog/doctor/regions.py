@@ -15,7 +15,7 @@ from catalog.doctor.findings import Check, Finding, Looking, Problem, pages
 from catalog.embedding_models import serving_models
 from catalog.keeping import is_filled
 from catalog.models import Embedding, EmbeddingModel, Image, Person, PersonMerge, Region
-from catalog.storing import LEAST_NORM
+from catalog.storing import is_usable, norm_of
 from catalog.uploads import process_again
 from catalog.vision import registry
 
@@ -112,9 +112,8 @@ def _bad_vectors(looking: Looking) -> Iterator[Finding]:
         return
     for page in pages(Embedding.objects.only("vector", "region"), "vectors", looking):
         for row in page:
-            with np.errstate(all="ignore"):
-                norm = float(np.linalg.norm(np.frombuffer(bytes(row.vector), dtype="<f4").astype(np.float64)))
-            if not LEAST_NORM <= norm < np.inf:  # also NaN
+            norm = norm_of(np.frombuffer(bytes(row.vector), dtype="<f4"))
+            if not is_usable(norm):
                 yield VECTOR_BAD.of(str(row.pk), f"of region {row.region_id}, norm {norm:g}", partial(_discard, row.pk))
 
 

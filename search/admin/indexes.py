@@ -6,9 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin import RelatedOnlyFieldListFilter
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -22,8 +24,8 @@ from catalog.models import EmbeddingModel
 from catalog.records import NONE, ReadOnly, moment
 from catalog.vision import providers, registry
 from search import progress, tasks
-from search.curves import curve_of
-from search.health import as_json, health
+from search.curves import curve_of, is_read_whole
+from search.health import builds_as_json, health
 from search.models import IndexGeneration
 
 NOT_QUEUED = (
@@ -35,18 +37,23 @@ GENERATION_COLOURS = {"published": "success", "failed": "danger", "building": "i
 
 @admin.register(IndexGeneration)
 class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    list_display = ("name", "pipeline", "state", "count", "recall_at_10", "seconds", "began", "reason")
+    list_display = ("name", "model_", "state", "count", "size", "recall_at_10", "seconds", "began", "reason")
+    list_filter = ("embedding_model__pipeline", ("embedding_model", RelatedOnlyFieldListFilter), "status")
     list_select_related = ("embedding_model",)
     list_per_page = 50
     change_form_outer_before_template = "admin/search/generations/about.html"
     fields = (
-        *("embedding_model", "name", "engine", "status", "reason", "count", "highest_embedding_id"),
+        *("embedding_model", "name", "engine", "status", "reason", "count", "size", "highest_embedding_id"),
         *("created_at", "published_at"),
     )
 
-    @admin.display(description="pipeline", ordering="embedding_model__pipeline")
-    def pipeline(self, generation: IndexGeneration) -> str:
-        return generation.embedding_model.pipeline
+    @admin.display(description="model", ordering="embedding_model__pipeline")
+    def model_(self, generation: IndexGeneration) -> str:
+        return f"{generation.embedding_model.pipeline}: {generation.embedding_model}"
+
+    @admin.display(description="size", ordering="bytes")
+    def size(self, generation: IndexGeneration) -> str:
+        return NONE if generation.bytes is None else filesizeformat(generation.bytes)
 
     @display(description="status", ordering="status", label=GENERATION_COLOURS)  # type: ignore[untyped-decorator]
     def state(self, generation: IndexGeneration) -> str:
@@ -60,7 +67,7 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
     def seconds(self, generation: IndexGeneration) -> str:
         return NONE if generation.build_seconds is None else f"{generation.build_seconds:.1f} s"
 
-    @admin.display(description="began", ordering="id")
+    @admin.display(description="began", ordering="sequence")
     def began(self, generation: IndexGeneration) -> SafeString:
         return moment(generation.created_at)
 
@@ -70,7 +77,13 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         generation = self.get_object(request, object_id)
-        context = {"generation": generation, "curve": curve_of(generation)} if generation else {}
+        context: dict[str, Any] = {}
+        if generation is not None:
+            context = {
+                "generation": generation,
+                "curve": curve_of(generation),
+                "is_read_whole": is_read_whole(generation),
+            }
         return super().change_view(  # type: ignore[no-any-return]
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
@@ -105,7 +118,7 @@ class IndexGenerationAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfol
     def state_view(self, request: HttpRequest) -> JsonResponse:
         """What changes while an index is built."""
         self._check(request)
-        return JsonResponse({"pipelines": [as_json(state) for state in health()]})
+        return JsonResponse({"pipelines": builds_as_json()})
 
     def rebuild_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """POST: ask a worker to build the index of this model now, whether it is due or not."""

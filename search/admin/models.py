@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from kombu.exceptions import OperationalError as BrokerError
@@ -18,16 +20,34 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 
 from catalog import broker
 from catalog.curation.log import record
-from catalog.embedding_models import check_may_serve, embeddings_lacking, previous_model, serving_models
+from catalog.embedding_models import (
+    check_may_serve,
+    lacking_from_images,
+    lacking_from_vectors,
+    previous_model,
+    serving_models,
+    what_is_seen,
+)
 from catalog.exceptions import CannotServe, ModelUnavailable
 from catalog.lineage import lineage
 from catalog.models import Collection, EmbeddingModel
 from catalog.records import NONE, ReadOnly
 from catalog.vision import registry
 from search import tasks
-from search.admin.switching import BUSY, NOT_QUEUED, NOT_YET, SwitchingViews, check, may_switch, page, switching_context
+from search.admin.switching import (
+    BUSY,
+    NOT_QUEUED,
+    NOT_YET,
+    SwitchingViews,
+    check,
+    may_switch,
+    page,
+    reports_of,
+    switching_context,
+)
+from search.health import last_builds
 from search.switching.ready import has_index, lacks_index
-from search.switching.requests import switch
+from search.switching.requests import fill_first, has_to_be_filled_first, switch
 from search.teaching import requests
 from search.teaching.errors import TeachingRefused
 from search.teaching.reading import LabelSource
@@ -35,7 +55,16 @@ from search.teaching.requests import REQUESTED, Report
 from search.teaching.teaching import Wish, check_enough, checked_name
 from search.teaching.words import classes_of, tries
 
+Fill = EmbeddingModel.Fill
 STATE_COLOURS = {"serving": "success", "building": "info", "retired": "default"}
+UPKEEP: Mapping[tuple[bool, str], str] = {
+    (False, Fill.NO): NONE,
+    (False, Fill.ASKED): "workers fill it",
+    (False, Fill.PAUSED): "filling is paused",
+    (True, Fill.NO): "the way back",
+    (True, Fill.ASKED): "the way back, kept up",
+    (True, Fill.PAUSED): "the way back, filling is paused",
+}  # whether it is the way back, and its fill
 GATE_COLOURS = {"passed": "success", "did not pass": "danger"}
 AT_ONCE = 2_000  # embeddings that are computed while somebody waits for the page; more are a worker's
 AT_ONCE_FROM_IMAGES = 20
@@ -96,10 +125,7 @@ class TeachForm(forms.Form):
 
 @admin.register(EmbeddingModel)
 class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    list_display = (
-        *("embedder", "pipeline", "state_", "derived", "gate", "on_labels", "on_unseen", "short_fingerprint"),
-        *("dimension", "licence"),
-    )
+    list_display = ("name", "state_", "upkeep", "derived", "gate", "on_labels", "on_unseen")
     list_select_related = ("derived_from",)
     list_per_page = 50
     list_before_template = "admin/search/models/above_list.html"
@@ -115,9 +141,14 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
     def state_(self, model: EmbeddingModel) -> str:
         return model.state
 
-    @admin.display(description="fingerprint")
-    def short_fingerprint(self, model: EmbeddingModel) -> str:
-        return model.fingerprint[:12]
+    @display(description="model", ordering="embedder", header=True)  # type: ignore[untyped-decorator]
+    def name(self, model: EmbeddingModel) -> tuple[str, str]:
+        return model.embedder, f"{model.pipeline}, {model.fingerprint[:12]}"
+
+    @admin.display(description="upkeep")
+    def upkeep(self, model: EmbeddingModel) -> str:
+        """What a model is there for that does not serve."""
+        return UPKEEP[model == previous_model(model.pipeline), model.fill]
 
     @admin.display(description="taught on", ordering="derived_from__embedder")
     def derived(self, model: EmbeddingModel) -> str:
@@ -147,7 +178,8 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
         model = self.get_object(request, object_id)
         context = {}
         if model is not None:
-            context = {**_about(model), "may_teach": may_switch(request), **switching_context(model)}
+            builds = last_builds(model) if request.user.has_perm("search.view_indexgeneration") else []
+            context = {**_about(model), "may_teach": may_switch(request), "builds": builds, **switching_context(model)}
         return super().change_view(  # type: ignore[no-any-return]
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
@@ -210,7 +242,7 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
         """Asks whether this model is to serve, and says what it would change; POST: lets it."""
         check(request)
         model = get_object_or_404(EmbeddingModel.objects.select_related("derived_from"), pk=pk)
-        present = _present(model.pipeline)
+        seen, present = what_is_seen(model), _present(model.pipeline)
         if present == model:
             messages.info(request, f"{model} serves {model.pipeline} already.")
             return HttpResponseRedirect(page(model))
@@ -219,9 +251,11 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
         except CannotServe as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(page(model))
-        lacking = embeddings_lacking(model)
+        from_images = lacking_from_images(model)
+        lacking = from_images + lacking_from_vectors(model)
+        takes_long = _takes_long(model, from_images, lacking)
         if request.method == "POST" and request.POST.get("instead_of", "") == (str(present.pk) if present else ""):
-            self._serve(request, model, lacking)
+            self._serve(request, model, lacking, takes_long=takes_long, seen=seen)
             return HttpResponseRedirect(page(model))
         if request.method == "POST":
             messages.warning(request, NOT_YET)
@@ -235,23 +269,29 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
             "own_p10": _both(model),
             "lacking": lacking,
             "has_index": has_index(model),
-            "in_background": _takes_long(model, lacking),
+            "builds_index": lacks_index(model, lacking),
+            "in_background": takes_long,
+            "is_filled_first": has_to_be_filled_first(model, from_images),
             **_about(model),
         }
         return TemplateResponse(request, "admin/search/models/serve.html", context)
 
-    def _serve(self, request: HttpRequest, model: EmbeddingModel, lacking: int) -> None:
+    def _serve(self, request: HttpRequest, model: EmbeddingModel, lacking: int, *, takes_long: bool, seen: str) -> None:
         at_once = bool(request.POST.get("at_once")) and model == previous_model(model.pipeline)
-        in_background = not at_once and _takes_long(model, lacking)
+        in_background = not at_once and takes_long
         try:
             if in_background:
+                if first := fill_first(model):
+                    messages.warning(request, first)
+                    tasks.fill.delay()
+                    return
                 if not requests.claim(model.pipeline, Report(busy=REQUESTED, model=str(model.pk))):
                     messages.error(request, BUSY.format(pipeline=model.pipeline))
                     return
-                tasks.serve.delay(str(model.pk), request.user.pk)
-                messages.success(request, f"A worker computes {lacking} embeddings; then {model} serves.")
+                tasks.serve.delay(str(model.pk), request.user.pk, seen)
+                messages.success(request, f"A worker {_work(model, lacking)}; then {model} serves.")
                 return
-            switch(model, request.user.pk, at_once=at_once)
+            switch(model, request.user.pk, at_once=at_once, as_seen=seen)
             messages.success(request, f"{model} serves {model.pipeline} now.")
             self._after_switch(model, lacks_some=at_once and lacking > 0)
         except BrokerError:
@@ -267,9 +307,15 @@ class EmbeddingModelAdmin(SwitchingViews, ReadOnly, ModelAdmin):  # type: ignore
             tasks.rebuild.delay(str(model.pk))
 
 
-def _takes_long(model: EmbeddingModel, lacking: int) -> bool:
+def _takes_long(model: EmbeddingModel, from_images: int, lacking: int) -> bool:
     """Too long for who waits for the page: a moved vector takes 0.1 ms, one of an image 50, an index minutes."""
-    return lacking > (AT_ONCE if model.derived_from_id else AT_ONCE_FROM_IMAGES) or lacks_index(model)
+    return from_images > AT_ONCE_FROM_IMAGES or lacking > AT_ONCE or lacks_index(model, lacking)
+
+
+def _work(model: EmbeddingModel, lacking: int) -> str:
+    """What a worker does before it serves."""
+    computes = f"computes {lacking} embedding{pluralize(lacking)}" if lacking else ""
+    return " and ".join(filter(None, [computes, "builds its index" if lacks_index(model, lacking) else ""]))
 
 
 def _present(pipeline: str) -> EmbeddingModel | None:
@@ -277,9 +323,7 @@ def _present(pipeline: str) -> EmbeddingModel | None:
 
 
 def _reports() -> list[tuple[str, Report]]:
-    """Pipeline and what is said of it, for those of which something is."""
-    found = [(name, requests.reported(name)) for name in registry.pipelines()]
-    return [(name, each) for name, each in found if each is not None and (each.busy or each.said)]
+    return [each for name in registry.pipelines() for each in reports_of(name)]
 
 
 def _change(model: EmbeddingModel, side: str) -> str:

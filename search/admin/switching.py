@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from catalog.exceptions import CannotServe
 from catalog.models import Collection, EmbeddingModel
 from search import progress, tasks
+from search.health import build_of
 from search.progress import REQUESTED
 from search.switching import background, comparing, removal
 from search.switching.ready import Ready, ready
@@ -66,11 +67,9 @@ class SwitchingViews:
         ]
 
     def fill_state_view(self, request: HttpRequest, pk: UUID) -> JsonResponse:
-        """What changes while a worker fills it; nothing where none is at it."""
+        """What workers are at for it, in the order of the page; nothing where none is at anything."""
         check(request)
-        model = get_object_or_404(EmbeddingModel, pk=pk)
-        said = progress.reported(background.subject(model)) if model.fill == Fill.ASKED else None
-        return JsonResponse({"busy": [f"{said.step}, {said.done} of {said.total}"] if said else []})
+        return JsonResponse({"busy": _busy(get_object_or_404(EmbeddingModel, pk=pk))})
 
     def fill_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         model = self._asked(request, pk)
@@ -180,18 +179,46 @@ class SwitchingViews:
         return HttpResponseRedirect(reverse("admin:catalog_embeddingmodel_change", args=[pk]))
 
 
+def _busy(model: EmbeddingModel) -> list[str]:
+    """What somebody asked of its pipeline, its filling, the build of its index: those that are under way."""
+    report = requests.reported(model.pipeline)
+    return [each for each in (report.busy if report else "", _filling(model), _building(model)) if each]
+
+
+def _filling(model: EmbeddingModel) -> str:
+    said = progress.reported(background.subject(model)) if model.fill == Fill.ASKED else None
+    return f"{said.step}, {said.done} of {said.total}" if said else ""
+
+
+def _building(model: EmbeddingModel) -> str:
+    said = build_of(model)
+    if said is None:
+        return ""
+    return ", ".join(filter(None, [said.step, f"{said.done} of {said.total}" if said.total else "", said.left]))
+
+
 def switching_context(model: EmbeddingModel) -> dict[str, Any]:
     """What a model's page shows of its way to serve and back."""
     state = ready(model)
     pair = comparing.latest_pair(model)
     return {
         "ready": state,
-        "is_followed": state.running is not None and model.fill == Fill.ASKED,
+        "reports": reports_of(model.pipeline),
+        "model_key": str(model.pk),
+        "is_followed": bool(_busy(model)),
+        "is_filled_now": bool(_filling(model)),
+        "building": _building(model),
         "may_fill": _may_fill(state),
         "pair": pair,
         "pair_lines": comparing.lines(pair) if pair else [],
         "collections": _collections(model) if model.state != State.SERVING else [],
     }
+
+
+def reports_of(pipeline: str) -> list[tuple[str, Report]]:
+    """The pipeline and what is said of it, where something is."""
+    report = requests.reported(pipeline)
+    return [(pipeline, report)] if report is not None and (report.busy or report.said) else []
 
 
 def _may_fill(state: Ready) -> bool:

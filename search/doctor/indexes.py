@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
 from numpy.typing import NDArray
 
 from catalog.doctor.findings import CannotLook, Check, Finding, Looking, Problem
-from catalog.models import Embedding, EmbeddingModel
-from catalog.selectors import VectorChunk, iter_vectors, vector_state
+from catalog.models import EmbeddingModel
+from catalog.selectors import VectorChunk, iter_vectors, last_embedding_id, vector_state
 from search.engines.errors import IndexDamaged, IndexNotBuilt, IndexUnreachable
 from search.engines.folder_engine import FolderEngine
 from search.engines.generations import Generations
 from search.engines.manifest import Manifest, check_agrees, check_files, read_manifest
-from search.engines.protocols import IndexEngine
+from search.engines.protocols import IndexEngine, ServerEngine
 from search.engines.registry import index_for
 from search.engines.stored import IDS, VECTORS, load_array
 from search.engines.types import IndexSpec
@@ -32,6 +31,9 @@ from search.models import IndexGeneration
 Status = IndexGeneration.Status
 State = EmbeddingModel.State
 LOOKS = 3  # a generation may be published while we look, so many times
+
+Rows = tuple[NDArray[Any], NDArray[Any]]  # ids, ascending, and their vectors: at least those of the ids asked for
+Fetch = Callable[[NDArray[np.int64]], Rows]
 
 _REBUILD = "Run `manage.py rebuild_index` (of the pipeline that is named)."
 
@@ -89,16 +91,16 @@ def configured_indexes() -> Iterator[_Index]:
 
 
 def _indexes(looking: Looking) -> Iterator[Finding]:
-    indexes, unreachable = list(configured_indexes()), []
+    indexes, unseen = list(configured_indexes()), []
     for done, index in enumerate(indexes, start=1):
         yield from _dead_builds(index)
         try:
             yield from _published(index, looking)
-        except IndexUnreachable as error:
-            unreachable.append(f"{index.subject}: {error}")
+        except (IndexUnreachable, IndexDamaged, CannotLook) as error:  # damaged: dropped while it was compared
+            unseen.append(f"{index.subject}: {error}")
         looking.progress("indexes", done, len(indexes))
-    if unreachable:
-        raise CannotLook(" ".join(unreachable))
+    if unseen:
+        raise CannotLook(" ".join(unseen))
 
 
 # --- The record -------------------------------------------------------------------------------------------------------
@@ -207,7 +209,7 @@ def _has_moved_on(index: _Index, manifest: Manifest) -> bool:
 
 
 def _compared(index: _Index, manifest: Manifest, looking: Looking) -> Iterator[Finding]:
-    given_out = _last_embedding_id()
+    given_out = last_embedding_id()
     if manifest.highest_id > given_out:
         said = f"generation {manifest.generation} goes up to {manifest.highest_id}, the database to {given_out}"
         yield AHEAD.of(index.subject, said)
@@ -217,26 +219,19 @@ def _compared(index: _Index, manifest: Manifest, looking: Looking) -> Iterator[F
     if held > manifest.count:
         lost = held - manifest.count
         yield DIFFERS.of(index.subject, f"{lost} embeddings are not in generation {manifest.generation}")
-    elif looking.deep and isinstance(index.engine, FolderEngine):
+    elif looking.deep:
         yield from _compared_one_by_one(index, manifest, held, looking)
 
 
-def _last_embedding_id() -> int:
-    """The highest that was ever given out, also to rows that are gone: no sequence of Postgres goes back by itself."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [Embedding._meta.db_table])
-        (sequence,) = cursor.fetchone()
-        cursor.execute("SELECT COALESCE(pg_sequence_last_value(%s::regclass), 0)", [sequence])
-        (last,) = cursor.fetchone()
-    return int(last)
-
-
 def _compared_one_by_one(index: _Index, manifest: Manifest, total: int, looking: Looking) -> Iterator[Finding]:
-    """Embeddings never change, so each must be there as it was. Rows of the index without one were deleted since."""
-    folder = Generations(index.spec.root).folder(manifest.generation)
-    ids, vectors = load_array(folder / IDS, mapped=True), load_array(folder / VECTORS, mapped=True)
+    """Embeddings never change, so each must be there as it was. Rows of the index without one were deleted since.
+
+    Raises CannotLook for an engine that does not give vectors back.
+    """
+    fetch = _fetching(index, manifest)
     done = lacking = other = 0
     for chunk in iter_vectors(index.model, up_to_id=manifest.highest_id):
+        ids, vectors = fetch(chunk[0])
         found = _places(ids, chunk[0])
         lacking += int((found < 0).sum())
         other += _unlike(vectors, chunk, found)
@@ -247,6 +242,22 @@ def _compared_one_by_one(index: _Index, manifest: Manifest, total: int, looking:
             f"of {done} embeddings {lacking} are not in generation {manifest.generation} and {other} are others in it"
         )
         yield DIFFERS.of(index.subject, said)
+
+
+def _fetching(index: _Index, manifest: Manifest) -> Fetch:
+    if isinstance(index.engine, FolderEngine):
+        folder = Generations(index.spec.root).folder(manifest.generation)
+        every = load_array(folder / IDS, mapped=True), load_array(folder / VECTORS, mapped=True)
+        return lambda wanted: every
+    if isinstance(index.engine, ServerEngine):
+        return partial(_sorted, index.engine, index.spec, manifest)
+    raise CannotLook(f"{index.engine.name} does not give its vectors back, so they are not compared.")
+
+
+def _sorted(engine: ServerEngine, spec: IndexSpec, manifest: Manifest, wanted: NDArray[np.int64]) -> Rows:
+    found = engine.fetch(spec, manifest, wanted)
+    order = np.argsort(found.ids)
+    return found.ids[order], found.vectors[order]
 
 
 def _places(ids: NDArray[Any], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from catalog.doctor.waiting import old_dooms, stuck_claims, unfinished_lines
 from catalog.embedding_models import serving_models
 from catalog.models import EmbeddingModel
+from catalog.selectors import last_embedding_id
 from search.engines.folder_engine import FolderEngine
 from search.engines.registry import index_for
 from search.health import index_trouble
@@ -49,11 +50,18 @@ def _indexes() -> list[str]:
         if not _is_kept_here(model):
             continue
         generation = model.generations.filter(status=IndexGeneration.Status.PUBLISHED).first()
-        trouble = index_trouble(model, generation)
+        trouble = index_trouble(model, generation) or _is_ahead(generation)
         if trouble:
             logger.warning("readyz: %s: %s", model.pipeline, trouble)
             said.append(f"The index of {model.pipeline} needs to be looked after. `manage.py doctor` says more.")
     return said
+
+
+def _is_ahead(generation: IndexGeneration | None) -> str:
+    """As the doctor's index-ahead, by the record."""
+    if generation is None or generation.highest_embedding_id <= last_embedding_id():
+        return ""
+    return f"Generation {generation.name} knows embeddings that the database never gave out."
 
 
 def _is_kept_here(model: EmbeddingModel) -> bool:

@@ -14,10 +14,14 @@ WELL, LEFT, UNSEEN = 0, 1, 2
 
 @dataclass
 class Report:
-    """``shown``: findings of each kind that are written out, None for all. ``fix``: whether mending was asked for."""
+    """``fix``: whether mending was asked for. ``shown``: findings of each kind that are written out, None for all.
+
+    ``keeps``: whether what is written out is kept for ``as_json``, too; all of a large site's may be a gigabyte.
+    """
 
     fix: bool
     shown: int | None
+    keeps: bool
     problems: dict[str, Problem] = field(default_factory=dict)
     found: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
@@ -35,7 +39,8 @@ class Report:
         self.mended[finding.code] += outcome.mended
         if self.shown is not None and self.found[finding.code] > self.shown:
             return self._more(finding)
-        self.findings.append(_as_json(outcome))
+        if self.keeps:
+            self.findings.append(_as_json(outcome))
         return f"{finding.code}  {finding.subject}  {finding.what}{self._became(outcome)}"
 
     def _more(self, finding: Finding) -> str:

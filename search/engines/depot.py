@@ -48,13 +48,19 @@ class Depot:
     index: str
 
     def newest(self) -> Published | None:
-        """What is published. A pointer that is not whole (a storage that writes in place) does not count yet."""
+        """What is published."""
+        return next(self.published(), None)
+
+    def published(self) -> Iterator[Published]:
+        """All that is kept, the newest first, each read when it is its turn.
+
+        A pointer that is not whole (a storage that writes in place) does not count yet.
+        """
         for name in self._names():
             with self.storage.open(self._pointer(name)) as file:
                 line = POINTER_LINE.fullmatch(file.read(200).decode("ascii", errors="replace"))
             if line is not None and line[1] == name:
-                return Published(line[1], line[3])
-        return None
+                yield Published(line[1], line[3])
 
     def upload(self, name: str, folder: Path) -> Iterator[tuple[int, int]]:
         """Every file of a generation; says before each and at the end how many of how many are there."""
@@ -89,6 +95,15 @@ class Depot:
         with suppress(OSError):
             self.storage.delete(f"{self.index}/{name}")  # a folder, where the storage has such
 
+    def remove(self) -> None:
+        """Remove all trace of this index, the pointers first."""
+        for name in self._names():
+            self.storage.delete(self._pointer(name))
+        for name in self._list("")[0]:
+            self.withdraw(name)
+        with suppress(OSError):
+            self.storage.delete(self.index)
+
     def prune(self) -> None:
         """Remove what is older than the KEPT newest, also what builders that died had begun to upload."""
         kept = self._names()[:KEPT]
@@ -119,6 +134,14 @@ class Depot:
 
     def _pointer(self, name: str) -> str:
         return f"{self.index}/{PUBLISHED}/{name}"
+
+
+def indexes_in(storage: Storage) -> list[str]:
+    """The names of all indexes of which something is there. Raises what the storage raises."""
+    try:
+        return sorted(storage.listdir("")[0])
+    except FileNotFoundError:  # nothing was ever saved
+        return []
 
 
 def fetch_checked(depot: Depot, name: str, files: Mapping[str, str], folder: Path) -> None:

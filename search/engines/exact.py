@@ -14,6 +14,7 @@ from search.engines.folder_engine import Built, FolderEngine, FolderReader
 from search.engines.generations import Stamp
 from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest
+from search.engines.scan import squared_norms
 from search.engines.types import Hits, IndexSpec, Progress
 
 
@@ -36,7 +37,11 @@ class Exact(FolderEngine):
 
 
 class ExactReader(FolderReader):
-    """Scans the memory-mapped vectors of one generation."""
+    """Scans the memory-mapped vectors of one generation. Holds four bytes a vector."""
+
+    def __init__(self, folder: Path, manifest: Manifest, stamp: Stamp | None) -> None:
+        super().__init__(folder, manifest, stamp)
+        self._squares = squared_norms(self._stored.vectors)
 
     def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
-        return self._scan(query, k, allowed)
+        return self._scan(query, k, allowed, self._squares)

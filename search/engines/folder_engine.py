@@ -6,8 +6,10 @@ An engine adds what it builds beside the rows (``build``) and how it searches (`
 from __future__ import annotations
 
 import logging
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,9 +23,10 @@ from search.engines.folder_writer import FolderWriter
 from search.engines.following import follow, nudge
 from search.engines.generations import Generations, Stamp
 from search.engines.incoming import RowCount
-from search.engines.manifest import Manifest, check_agrees, check_files, read_manifest
+from search.engines.manifest import Manifest, check_agrees, read_manifest
 from search.engines.scan import NO_HITS, exact_search
 from search.engines.stored import StoredRows
+from search.engines.trust import check_unless_trusted
 from search.engines.types import EVERYWHERE, Effort, Hits, IndexSpec, Progress, Scope, Strategy
 from search.engines.vectors import checked_query
 
@@ -70,25 +73,36 @@ class FolderEngine(ABC):
         """See IndexEngine.published."""
         return Generations(spec.root).published().name
 
-    def inspect(self, spec: IndexSpec) -> Manifest:
+    def inspect(self, spec: IndexSpec, trusted_seconds: float = 0.0) -> Manifest:
         """See IndexEngine.inspect. Fetches what another host has published, if that is newer."""
         follower = follow(spec, self.name)
         if follower is not None:
             follower.catch_up()
         generations = Generations(spec.root)
-        return _while_pointer_moves(spec, lambda: self._verified(spec, *_place(generations)))
+        return _while_pointer_moves(spec, lambda: self._verified(spec, *_place(generations), trusted_seconds))
 
     def open(self, spec: IndexSpec) -> FolderReader:
         """See IndexEngine.open. Where the published generation is damaged, the one before it answers if it is whole."""
-        follower = follow(spec, self.name)
+        follower, generations = follow(spec, self.name), Generations(spec.root)
+        stamp = generations.stamp()
         try:
             return _while_pointer_moves(spec, lambda: self._open_once(spec))
-        except IndexDamaged as error:
-            if follower is not None:
-                follower.fetch_again(Generations(spec.root).published_name())
+        except (IndexDamaged, OSError) as error:
+            if follower is not None and isinstance(error, IndexDamaged):
+                follower.fetch_again(generations.published_name(), stamp)
             return self._open_before(spec, error)
         finally:
             nudge(spec.root)
+
+    def remove(self, spec: IndexSpec) -> None:
+        """See IndexEngine.remove. Of the disks of other hosts nothing is known here."""
+        follow(replace(spec, depot=None), self.name)  # no longer
+        try:
+            if spec.depot is not None:
+                spec.depot.remove()
+        finally:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(spec.root)
 
     def open_folder(
         self, spec: IndexSpec, folder: Path, manifest_sha256: str, stamp: Stamp | None = None
@@ -101,7 +115,7 @@ class FolderEngine(ABC):
         stamp = generations.stamp()  # before the pointer is read: a later publication is then noticed
         return self.open_folder(spec, *_place(generations), stamp)
 
-    def _open_before(self, spec: IndexSpec, error: IndexDamaged) -> FolderReader:
+    def _open_before(self, spec: IndexSpec, error: IndexDamaged | OSError) -> FolderReader:
         """What is newer than it comes from the database, like all that is newer than a generation."""
         generations = Generations(spec.root)
         stamp, before = generations.stamp(), generations.before()
@@ -114,10 +128,10 @@ class FolderEngine(ABC):
         logger.error("%s Generation %s, the one before, answers meanwhile.", error, before.name)
         return reader
 
-    def _verified(self, spec: IndexSpec, folder: Path, manifest_sha256: str) -> Manifest:
+    def _verified(self, spec: IndexSpec, folder: Path, manifest_sha256: str, trusted_seconds: float = 0.0) -> Manifest:
         manifest = read_manifest(folder, manifest_sha256)
         check_agrees(manifest, spec, self.name)
-        check_files(manifest, folder)
+        check_unless_trusted(manifest, folder, trusted_seconds)
         return manifest
 
 
@@ -171,7 +185,9 @@ class FolderReader(ABC):
     def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
         """The k nearest of the allowed rows, of which there are at least k >= 1; says what it took."""
 
-    def _scan(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
+    def _scan(
+        self, query: NDArray[np.float32], k: int, allowed: Allowed, squares: NDArray[np.float32] | None = None
+    ) -> Hits:
         stored, metric = self._stored, self.manifest.metric
-        hits = exact_search(stored.ids, stored.vectors, query, k, metric, rows=allowed.rows())
+        hits = exact_search(stored.ids, stored.vectors, query, k, metric, rows=allowed.rows(), squares=squares)
         return replace(hits, effort=Effort(Strategy.SCAN, self.count, allowed.count, scanned=allowed.count))

@@ -1,8 +1,9 @@
 """Following what other hosts publish: look, fetch aside, verify, and only then let the local pointer move.
 
 A search never waits for the network: ``nudge`` looks now and then in a thread of its own, and whatever fails there
-(a storage that is away, a file that came damaged or cut short, a newer format) leaves what serves here serving.
-Builders wait: ``catch_up``.
+(a storage that is away, a file that came damaged or cut short, a newer format) leaves what serves here serving. What
+came damaged is fetched again ever more rarely, and meanwhile the one published before it will do, where that is newer
+than what is here. Builders wait: ``catch_up``.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from search.engines.depot import fetch_checked
+from search.engines.depot import Depot, fetch_checked
 from search.engines.errors import IndexDamaged, IndexNotBuilt
-from search.engines.generations import Draft, Generations
+from search.engines.generations import Draft, Generations, Stamp
 from search.engines.manifest import MANIFEST, check_agrees, read_manifest
 from search.engines.names import Published, number_of
 from search.engines.types import IndexSpec
@@ -23,6 +25,15 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0  # between two looks of a process: a listing of a small folder, and one line
 LOOK_AFTER_FAILURE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0  # of a generation that lies damaged in the storage: gigabytes, for each process
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A generation that came damaged. ``until``, monotonic seconds, it is not fetched; ``pause`` lasted so long."""
+
+    until: float
+    pause: float
 
 
 class Follower:
@@ -34,11 +45,12 @@ class Follower:
         self._thread: threading.Thread | None = None
         self._next_look = 0.0  # monotonic seconds
         self._starting, self._fetching = threading.Lock(), threading.Lock()
-        self._damaged = ""
+        self._damaged: tuple[str, Stamp | None] = ("", None)
+        self._refused: dict[Published, _Refused] = {}
 
-    def fetch_again(self, name: str) -> None:
-        """This generation could not be opened here; nothing newer may come for a long time."""
-        self._damaged = name
+    def fetch_again(self, name: str, stamp: Stamp | None) -> None:
+        """What this pointer named could not be opened here; nothing newer may come for a long time."""
+        self._damaged = (name, stamp)
 
     def is_of(self, spec: IndexSpec, engine: str) -> bool:
         return (self._spec, self._engine) == (spec, engine)
@@ -66,36 +78,63 @@ class Follower:
 
     def _catch_up(self) -> None:
         depot = self._spec.depot
-        newest = depot.newest() if depot is not None else None
-        if newest is None or not self._is_news(newest):
+        if depot is None:
             return
-        draft = self._generations.receive(newest.name)
-        if draft is None:
-            return  # another process of this host is at it
-        try:
-            self._fetch(newest, draft)
-            if self._generations.adopt(draft, newest.manifest_sha256):
-                self._damaged = ""
-                logger.info("fetched generation %s of %s", newest.name, self._spec.root.name)
-        finally:
-            self._generations.drop(draft)
+        for published in depot.published():
+            if not self._is_news(published):
+                return
+            if not self._is_refused(published) and self._take(depot, published):
+                return
 
-    def _is_news(self, newest: Published) -> bool:
+    def _is_news(self, published: Published) -> bool:
         try:
             here = self._generations.published()
         except (IndexNotBuilt, IndexDamaged):
             return True
-        if here == newest:
-            return self._damaged == here.name
-        return number_of(newest.name) >= number_of(here.name)
+        if here == published:
+            return self._damaged_here() == here.name
+        return number_of(published.name) >= number_of(here.name)
 
-    def _fetch(self, newest: Published, draft: Draft) -> None:
-        depot = self._spec.depot
-        assert depot is not None
-        depot.fetch(newest.name, MANIFEST, draft.folder)
-        manifest = read_manifest(draft.folder, newest.manifest_sha256)
+    def _damaged_here(self) -> str:
+        """The name of what serves here, if it is damaged and no other process has mended it since that was seen."""
+        name, stamp = self._damaged
+        return name if stamp == self._generations.stamp() else ""
+
+    def _is_refused(self, published: Published) -> bool:
+        refused = self._refused.get(published)
+        return refused is not None and time.monotonic() < refused.until
+
+    def _take(self, depot: Depot, published: Published) -> bool:
+        """False where it did not come whole: the one before it may."""
+        draft = self._generations.receive(published.name)
+        if draft is None:
+            return True  # another process of this host is at it
+        try:
+            self._fetch(depot, published, draft)
+            if self._generations.adopt(draft, published.manifest_sha256, damaged=self._damaged_here()):
+                logger.info("fetched generation %s of %s", published.name, self._spec.root.name)
+        except (IndexDamaged, FileNotFoundError) as error:
+            self._refuse(published, error)
+            return False
+        finally:
+            self._generations.drop(draft)
+        self._refused.pop(published, None)
+        return True
+
+    def _refuse(self, published: Published, error: Exception) -> None:
+        before = self._refused.get(published)
+        pause = min(LONGEST_PAUSE_SECONDS, 2 * before.pause) if before else LOOK_AFTER_FAILURE_SECONDS
+        self._refused[published] = _Refused(time.monotonic() + pause, pause)
+        logger.warning(
+            "generation %s of %s cannot be used as it lies in the storage, and is fetched again in %.0f s: %r",
+            *(published.name, self._spec.root.name, pause, error),
+        )
+
+    def _fetch(self, depot: Depot, published: Published, draft: Draft) -> None:
+        depot.fetch(published.name, MANIFEST, draft.folder)
+        manifest = read_manifest(draft.folder, published.manifest_sha256)
         check_agrees(manifest, self._spec, self._engine)
-        fetch_checked(depot, newest.name, manifest.files, draft.folder)
+        fetch_checked(depot, published.name, manifest.files, draft.folder)
 
 
 _followers: dict[Path, Follower] = {}

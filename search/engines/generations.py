@@ -5,7 +5,7 @@
     root/lock                      held (flock) while a number is given out and while the pointer moves
     root/current                   "<generation> <sha256 of its manifest>": the only thing that decides what serves
     root/before                    what it said before: who finds the current one damaged may open that
-    root/00000007-5e0c91aa/        a published generation, never changed again
+    root/00000007-5e0c91aa/        a published generation, never changed again: its files are read-only
     root/building-00000008-.../    a draft; its builder holds a flock on the folder for as long as it lives
     root/fetching-00000008-.../    the same of one that comes from another host (search.engines.depot)
 
@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.engines.durable import flush, write_whole
+from search.engines.durable import ASIDE, flush, seal, write_whole
 from search.engines.errors import BuildFailed, IndexDamaged, IndexNotBuilt
 from search.engines.names import POINTER_LINE, Published, is_generation, number_of
 
@@ -121,15 +121,23 @@ class Generations:
     def _draft(self, name: str, prefix: str) -> Draft:
         folder = self.root / f"{prefix}{name}"
         folder.mkdir()
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Draft(name, folder, lock)
+        draft = Draft(name, folder, os.open(folder, os.O_RDONLY))
+        try:
+            fcntl.flock(draft.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.drop(draft)
+            raise
+        return draft
 
-    def publish(self, draft: Draft, manifest_sha256: str, announce: Callable[[], None] | None = None) -> None:
+    def publish(
+        self, draft: Draft, manifest_sha256: str, announce: Callable[[], None] | None = None, damaged: str = ""
+    ) -> None:
         """Rename the draft and then, in one step, the pointer. Raises BuildFailed where a newer builder has started.
 
-        ``announce`` is called between the two: it tells other hosts, or raises and nothing was published.
+        ``announce`` is called between the two: it tells other hosts, or raises and nothing was published. The
+        generation named ``damaged`` does not become the one before: it could not help out, and a good one would go.
         """
+        seal(draft.folder)
         flush(draft.folder)
         with self._locked():
             newest = self._newest()
@@ -141,15 +149,16 @@ class Generations:
             flush(self.root)
             if announce is not None:
                 announce()
-            self._point_to(Published(draft.name, manifest_sha256))
+            self._point_to(Published(draft.name, manifest_sha256), damaged)
             self._sweep()
         draft.close()
 
-    def adopt(self, draft: Draft, manifest_sha256: str) -> bool:
+    def adopt(self, draft: Draft, manifest_sha256: str, damaged: str = "") -> bool:
         """Publish here what came from another host; False, and nothing done, where something newer serves by now.
 
-        The folder of a generation of the same name, which was found damaged, is replaced.
+        The folder of a generation of the same name, which was found damaged, is replaced. ``damaged``: see ``publish``.
         """
+        seal(draft.folder)
         flush(draft.folder)
         with self._locked():
             current = self.published_name()
@@ -160,15 +169,15 @@ class Generations:
                 folder.rename(self.root / f"{DAMAGED_PREFIX}{draft.name}")
             draft.folder.rename(folder)
             flush(self.root)
-            self._point_to(Published(draft.name, manifest_sha256))
+            self._point_to(Published(draft.name, manifest_sha256), damaged)
             self._sweep()
         draft.close()
         return True
 
-    def _point_to(self, published: Published) -> None:
+    def _point_to(self, published: Published, damaged: str) -> None:
         with suppress(IndexNotBuilt, IndexDamaged):
             current = self.published()
-            if current.name != published.name:
+            if current.name not in (published.name, damaged):
                 write_whole(self.root / BEFORE, current.line())
         write_whole(self.root / POINTER, published.line())
 
@@ -180,9 +189,18 @@ class Generations:
     def discard(self, draft: Draft) -> None:
         """Remove a draft, also one whose publication failed half way. Does nothing to the generation that serves."""
         shutil.rmtree(draft.folder, ignore_errors=True)
-        if self.published_name() != draft.name:
+        if not self.may_serve(draft.name):
             shutil.rmtree(self.folder(draft.name), ignore_errors=True)
         draft.close()
+
+    def may_serve(self, name: str) -> bool:
+        """Whether this generation is published; True also where the pointer cannot be read and nobody can know."""
+        try:
+            return self.published().name == name
+        except IndexNotBuilt:
+            return False
+        except IndexDamaged:
+            return True
 
     def published_name(self) -> str:
         """Empty where nothing is published, or nothing that can be read."""
@@ -210,14 +228,22 @@ class Generations:
 
     def _sweep(self) -> None:
         for path in self._unneeded():
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
 
     def _unneeded(self) -> list[Path]:
-        """Dead drafts, and generations but the serving one and the one before, which a reader may be opening."""
+        """Dead drafts, and generations but the serving one and the one before, which a reader may be opening.
+
+        Also pointers that somebody died while writing: only who holds the lock writes them.
+        """
         drafts = (
             path for prefix in (DRAFT_PREFIX, FETCH_PREFIX, DAMAGED_PREFIX) for path in self.root.glob(f"{prefix}*")
         )
         dead = [draft for draft in drafts if _is_abandoned(draft)]
+        dead += self.root.glob(f"*{ASIDE}*")
         current = self.published_name()
         if not current:
             return dead  # nothing says which one matters: keep them all

@@ -92,7 +92,7 @@ class BuiltGraph:
 
     def _query_near(self, node: int) -> NDArray[np.float32]:
         """See ``unseen``; the neighbour is the nearest that the graph knows, which is near enough."""
-        own = self._vectors[self._rows[node]]
+        own: NDArray[np.float32] = self._vectors[self._rows[node]]
         answer, distances = self._nearest(own, 2)
         others = np.flatnonzero(answer != node)
         if len(others) == 0:

@@ -28,9 +28,10 @@ class Manifest:
     """One published generation. Everything that must agree between builder and reader, and what was measured.
 
     ``options`` are the engine's as given; ``measured`` is the engine's own (recall, ef_search, ...; the
-    ``curve`` of a graph lists width, recall, p50_ms and p95_ms, see search.engines.graph_verify); ``files`` maps
-    every other file of the folder to its sha256; ``libraries`` maps a package to its version. ``highest_id`` is 0 and
-    ``count`` is 0 for an empty generation. ``created`` is ISO 8601 in UTC, ``build_seconds`` includes verification.
+    ``curve`` of a graph lists width, recall, p50_ms and p95_ms, see search.engines.graph_verify), and the ``bytes`` of
+    its files, where it has some; ``files`` maps every other file of the folder to its sha256; ``libraries`` maps a
+    package to its version. ``highest_id`` is 0 and ``count`` is 0 for an empty generation. ``created`` is ISO 8601 in
+    UTC, ``build_seconds`` includes verification.
     """
 
     generation: str

@@ -9,12 +9,16 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.engines.errors import IndexDamaged
 from search.engines.manifest import Manifest, check_agrees
 from search.engines.milvus_generations import MilvusGenerations
 from search.engines.milvus_options import Connection, check_connection, check_options
 from search.engines.milvus_reader import MilvusReader
 from search.engines.milvus_writer import MilvusWriter
+from search.engines.protocols import Fetched
 from search.engines.types import IndexSpec
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class Milvus:
         """See IndexEngine.published."""
         return self._generations(spec).published()
 
-    def inspect(self, spec: IndexSpec) -> Manifest:
+    def inspect(self, spec: IndexSpec, trusted_seconds: float = 0.0) -> Manifest:
         """See IndexEngine.inspect."""
         return self._verified(self._generations(spec), spec)
 
@@ -57,6 +61,18 @@ class Milvus:
         """See IndexEngine.open."""
         generations = self._generations(spec)
         return MilvusReader(generations, self._verified(generations, spec))
+
+    def remove(self, spec: IndexSpec) -> None:
+        """See IndexEngine.remove."""
+        self._generations(spec).remove()
+
+    def indexes(self, spec: IndexSpec) -> list[str]:
+        """See ServerEngine.indexes."""
+        return self._generations(spec).indexes()
+
+    def fetch(self, spec: IndexSpec, manifest: Manifest, ids: NDArray[np.int64]) -> Fetched:
+        """See ServerEngine.fetch."""
+        return self._generations(spec).fetch(manifest, ids)
 
     def _generations(self, spec: IndexSpec) -> MilvusGenerations:
         server: Server = importlib.import_module("search.engines.milvus_client").server_of(spec.connection)

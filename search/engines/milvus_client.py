@@ -122,6 +122,12 @@ class Server:
             change = self._client.create_alias if is_new else self._client.alter_alias
             change(collection, alias, timeout=self._timeout)
 
+    def unalias(self, alias: str) -> None:
+        """Nothing where there is no such alias."""
+        if self.target(alias) is not None:
+            with self._asking(f"drop {alias}"):
+                self._client.drop_alias(alias, timeout=self._timeout)
+
     def drop(self, collection: str) -> None:
         """Nothing where it is not there."""
         with self._asking(f"drop {collection}"):

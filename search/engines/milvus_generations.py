@@ -18,9 +18,13 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.engines.errors import BuildFailed, EngineError, IndexDamaged, IndexNotBuilt
 from search.engines.manifest import Manifest, parsed_manifest
 from search.engines.names import is_generation, number_of
+from search.engines.protocols import Fetched
 from search.engines.types import IndexSpec
 
 if TYPE_CHECKING:
@@ -28,13 +32,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_AN_INDEX = re.compile(r"(.+)_(?:g_\d{8,}_[0-9a-f]{8}|manifests)")
+
 
 class MilvusGenerations:
     """Numbers only grow; the newest number alone may be published."""
 
     def __init__(self, server: Server, spec: IndexSpec) -> None:
         self.server = server
-        self._alias = f"{server.connection.prefix}_{re.sub(r'[^A-Za-z0-9]', '_', spec.root.name)}"
+        self._prefix = f"{server.connection.prefix}_"
+        self._alias = self._prefix + re.sub(r"[^A-Za-z0-9]", "_", spec.root.name)
         self._table = f"{self._alias}_manifests"
 
     def collection(self, generation: str) -> str:
@@ -97,6 +104,32 @@ class MilvusGenerations:
             self._drop(generation)
         except EngineError as error:
             logger.warning("generation %s stays in Milvus until the next build: %s", generation, error)
+
+    def remove(self) -> None:
+        """All of this index. The table goes last: what was interrupted is still seen by ``indexes``."""
+        self.server.unalias(self._alias)
+        for name in self._names():
+            self.server.drop(self.collection(name))
+        self.server.drop(self._table)
+
+    def indexes(self) -> list[str]:
+        """The names of all indexes of this prefix."""
+        found = (_OF_AN_INDEX.fullmatch(name.removeprefix(self._prefix)) for name in self._of_this_site())
+        return sorted({match[1] for match in found if match})
+
+    def _of_this_site(self) -> list[str]:
+        return [name for name in self.server.collections() if name.startswith(self._prefix)]
+
+    def fetch(self, manifest: Manifest, ids: NDArray[np.int64]) -> Fetched:
+        """See search.engines.protocols.ServerEngine."""
+        collection, batch = self.collection(manifest.generation), self.server.connection.batch
+        pages = (ids[start : start + batch].tolist() for start in range(0, len(ids), batch))
+        found = [self.server.fetch(collection, page, manifest.dimension) for page in pages]
+        nothing = np.empty((0, manifest.dimension), dtype=np.float32)
+        return Fetched(
+            np.concatenate([np.empty(0, dtype=np.int64), *(each.ids for each in found)]),
+            np.concatenate([nothing, *(each.vectors for each in found)]),
+        )
 
     def _generation(self, collection: str) -> str | None:
         name = collection.removeprefix(f"{self._alias}_g_").replace("_", "-")

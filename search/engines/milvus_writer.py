@@ -16,7 +16,6 @@ from search.engines.errors import BuildFailed, IndexDamaged, IndexUnreachable
 from search.engines.incoming import Incoming
 from search.engines.manifest import Manifest
 from search.engines.milvus_generations import MilvusGenerations
-from search.engines.milvus_reader import MilvusReader
 from search.engines.milvus_verify import Sample, verify
 from search.engines.types import IndexSpec, Progress, unwatched
 
@@ -52,7 +51,7 @@ class MilvusWriter:
             with self._building():
                 self._server.insert(self._collection, self._found(ids[part], rows[part], collections[part]))
 
-    def publish(self, progress: Progress | None = None) -> MilvusReader:
+    def publish(self, progress: Progress | None = None) -> Manifest:
         """See IndexWriter.publish. What is verified is asked of the server, a process of its own."""
         report = progress or unwatched
         rows = self._incoming.total()
@@ -67,7 +66,7 @@ class MilvusWriter:
             report("publishing", 0, 1)
             self._generations.publish(manifest)
             report("publishing", 1, 1)
-        return MilvusReader(self._generations, manifest)
+        return manifest
 
     def discard(self) -> None:
         """See IndexWriter.discard."""

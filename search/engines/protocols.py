@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,10 @@ class IndexWriter(Protocol):
         """
         ...
 
-    def publish(self, progress: Progress | None = None) -> IndexReader:
-        """Build, verify in a fresh process, and move the pointer in one atomic rename; the reader of the result.
+    def publish(self, progress: Progress | None = None) -> Manifest:
+        """Build, verify in a fresh process, and move the pointer in one atomic rename; the manifest of the result.
 
+        Nothing of it is loaded here: who builds need not search. ``measured`` of the manifest has the ``recall``.
         ``progress`` is told the step ("adding", "building", "tuning", "checking", ...) and how far it is.
 
         Raises BuildFailed (with the reason, the previous generation still serving) when a check does not hold.
@@ -89,6 +90,43 @@ class IndexEngine(Protocol):
         """The name of the published generation, nothing of it read. Raises what ``open`` raises."""
         ...
 
-    def inspect(self, spec: IndexSpec) -> Manifest:
-        """What ``open`` would open, its files verified, without loading the index. Raises what ``open`` raises."""
+    def inspect(self, spec: IndexSpec, trusted_seconds: float = 0.0) -> Manifest:
+        """What ``open`` would open, its files verified, without loading the index. Raises what ``open`` raises.
+
+        Files that this process read and found whole, not longer ago than this, and that look unchanged, may be trusted.
+        """
+        ...
+
+    def remove(self, spec: IndexSpec) -> None:
+        """Remove all that is kept of this index, here and where other hosts fetch it from; nothing where nothing is.
+
+        For whoever knows that nobody builds it. What was opened answers on for as long as it can without it. Removes
+        as much as can be removed and then raises OSError, IndexUnreachable, or what the storage raises: safe to repeat.
+        """
+        ...
+
+
+class Fetched(NamedTuple):
+    """``ids`` int64 (n,) in any order; ``vectors`` float32 (n, d)."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@runtime_checkable
+class ServerEngine(Protocol):
+    """What an IndexEngine whose indexes lie on a server can be asked besides. Both raise IndexUnreachable."""
+
+    def indexes(self, spec: IndexSpec) -> list[str]:
+        """All that the server of ``spec`` keeps, of this site: what ``IndexSpec.root`` is called of each.
+
+        A server may know fewer characters: everything but letters and digits has become an underscore.
+        """
+        ...
+
+    def fetch(self, spec: IndexSpec, manifest: Manifest, ids: NDArray[np.int64]) -> Fetched:
+        """Those of these ids that a published generation holds, and their vectors as stored.
+
+        Raises IndexDamaged where that generation is gone.
+        """
         ...

@@ -87,7 +87,7 @@ def configured_engine(alias: str) -> ConfiguredEngine:
         backend = import_string(entry.get("BACKEND", ""))
     except ImportError as error:
         raise ImproperlyConfigured(f"{where}['BACKEND'] cannot be imported: {error}.") from error
-    if not all(hasattr(backend, part) for part in ("check_options", "start", "open", "published", "inspect")):
+    if not all(hasattr(backend, part) for part in ("check_options", "start", "open", "published", "inspect", "remove")):
         raise ImproperlyConfigured(f"{where}['BACKEND'], {entry['BACKEND']}, is no index engine.")
     options = entry.get("OPTIONS", {})
     if not isinstance(options, Mapping):

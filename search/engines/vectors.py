@@ -52,9 +52,14 @@ def checked_rows(vectors: ArrayLike, dimension: int, ids: NDArray[np.int64] | No
         raise InvalidVector(f"The vectors have shape {array.shape}, but this index holds shape (n, {dimension}).")
     rows = _as_float32(array)
     _refuse(~np.isfinite(rows).all(axis=1), ids, "has a component that is NaN or infinite")
-    norms = row_norms(rows)
-    _refuse((norms < MIN_NORM) | (norms > MAX_NORM), ids, f"has a norm outside {MIN_NORM:g} to {MAX_NORM:g}")
+    _refuse(~usable_rows(rows), ids, f"has a norm outside {MIN_NORM:g} to {MAX_NORM:g}")
     return rows
+
+
+def usable_rows(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the rows, float32 (n, d), `checked_rows` takes: bool (n,). What is not finite has no norm within."""
+    norms = row_norms(rows)
+    return (norms >= MIN_NORM) & (norms <= MAX_NORM)
 
 
 def _as_float32(array: NDArray[Any]) -> NDArray[np.float32]:

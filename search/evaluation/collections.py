@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
-from catalog.querysets import ImageQuerySet
+from catalog.querysets import ImageQuerySet, findable
 from catalog.regions import FACE
 from catalog.vision.types import Box
 from search.evaluation.labelled import (
@@ -22,7 +22,7 @@ from search.evaluation.labelled import (
     Missed,
     QueriesInCatalogue,
     Reading,
-    drawn,
+    drawn_by_key,
     in_both,
 )
 
@@ -57,7 +57,7 @@ class _Found:
 
 
 def read_collection(collection: Collection, model: EmbeddingModel) -> Reading:
-    """The vectors of this model of all ready images, dismissed regions left out.
+    """The vectors of this model of all findable images, dismissed regions left out.
 
     Whole images carry the label of their image. Faces carry the person they were named as, or the label of their image
     where that shows a single face; which of the two the collection is evaluated by says whatever labels more of its
@@ -66,14 +66,14 @@ def read_collection(collection: Collection, model: EmbeddingModel) -> Reading:
     """
     found = [_found(row) for row in _rows(collection, model)]
     labels_are, chosen = _labelled(found, model.pipeline)
-    ready = Image.objects.filter(collection=collection, status=Image.Status.READY)
-    missed = _without_region(ready, model, only_labelled=labels_are is LabelsAre.IMAGES)
+    images = Image.objects.filter(findable(), collection=collection)
+    missed = _without_region(images, model, only_labelled=labels_are is LabelsAre.IMAGES)
     kept = {item.key for _, item in chosen}
-    taken = [chosen[row] for row in drawn(len(chosen), MOST_STORED)]
+    taken = [chosen[row] for row in drawn_by_key([item.key for _, item in chosen], MOST_STORED)]
     return Reading(
         what=f"the collection {collection.name}",
         labels_are=labels_are,
-        images=ready.count(),
+        images=images.count(),
         labelled=_with_vectors(taken, model),
         missed=tuple(missed),
         left_out=tuple(_left_out(each, labels_are) for each in found if each.item.key not in kept),
@@ -93,10 +93,7 @@ def check_not_in(queries: Reading, collection: Collection) -> None:
 
 def _rows(collection: Collection, model: EmbeddingModel) -> Iterable[dict[str, Any]]:
     embeddings = Embedding.objects.filter(
-        model=model,
-        region__dismissed=False,
-        region__image__collection=collection,
-        region__image__status=Image.Status.READY,
+        findable("region__image__"), model=model, region__dismissed=False, region__image__collection=collection
     )
     yield from embeddings.order_by("id").values(*FIELDS).iterator(chunk_size=CHUNK)
 
@@ -152,11 +149,11 @@ def _left_out(found: _Found, labels_are: LabelsAre) -> LeftOut:
     return LeftOut(found.item.name, "it has no label")
 
 
-def _without_region(ready: ImageQuerySet, model: EmbeddingModel, *, only_labelled: bool) -> list[Missed]:
-    """The ready images in which this pipeline found nothing, or nothing that anybody left standing."""
+def _without_region(images: ImageQuerySet, model: EmbeddingModel, *, only_labelled: bool) -> list[Missed]:
+    """Those of the images in which this pipeline found nothing, or nothing that anybody left standing."""
     shown = Region.objects.filter(pipeline=model.pipeline, dismissed=False, embeddings__model=model)
-    without = ready.exclude(pk__in=shown.values("image")).order_by("pk")
+    without = images.exclude(pk__in=shown.values("image")).order_by("pk")
     if only_labelled:
         without = without.exclude(label="")
-    images = without.only("title", "original_name", "label")
-    return [Missed(str(image), image.label if only_labelled else "") for image in images]
+    rows = without.only("title", "original_name", "label")
+    return [Missed(str(image), image.label if only_labelled else "") for image in rows]

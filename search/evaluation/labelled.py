@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,18 @@ class Reading:
     def found(self) -> int:
         """Vectors with a label, drawn or not."""
         return self.drawn_from or len(self.labelled)
+
+
+def rank_of(key: str) -> int:
+    """Where a key comes in a draw; the same in every draw, so that two models' draws are of the same regions."""
+    return int.from_bytes(hashlib.blake2b(f"{SEED} {key}".encode(), digest_size=8).digest(), "big")
+
+
+def drawn_by_key(keys: Sequence[str], most: int) -> list[int]:
+    """Ascending row numbers: all, or those of the ``most`` keys that come first by rank."""
+    if len(keys) <= most:
+        return list(range(len(keys)))
+    return sorted(sorted(range(len(keys)), key=lambda row: rank_of(keys[row]))[:most])
 
 
 def drawn(count: int, most: int) -> NDArray[np.int64]:

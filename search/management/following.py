@@ -12,14 +12,15 @@ from catalog.keeping import standing
 from catalog.models import EmbeddingModel
 from search import progress
 from search.progress import REQUESTED
-from search.switching.background import subject
+from search.switching.background import YIELDING, stopped_by, subject
 
 LOOK_SECONDS = 1.0
 PATIENCE = 120.0  # seconds without any progress until we stop following
 
 
 def follow_filling(model: EmbeddingModel, out: OutputWrapper) -> None:
-    """Until nothing is left to compute, somebody pauses it, or nothing happens for PATIENCE. Ctrl-C stops following."""
+    """Until nothing is left to compute, somebody pauses it, a worker cannot go on, or nothing happens for PATIENCE, in
+    which a worker neither computes nor waits for images. Ctrl-C stops following."""
     patience, last = time.monotonic() + PATIENCE, -1
     with tqdm(unit=" embeddings", disable=None, leave=False) as bar:
         while _goes_on(model) and time.monotonic() < patience:
@@ -28,14 +29,17 @@ def follow_filling(model: EmbeddingModel, out: OutputWrapper) -> None:
                 bar.set_description(said.step, refresh=False)
                 bar.total, bar.n = said.total, said.done
                 bar.refresh()
-            if said is not None and said.done != last and said.step != REQUESTED:
+            if said is not None and (said.step == YIELDING or (said.done != last and said.step != REQUESTED)):
                 patience, last = time.monotonic() + PATIENCE, said.done
             time.sleep(LOOK_SECONDS)
     now = retry_while_away(lambda: standing(model))
     out.write(f"{model} has {now.have} of {now.total} embeddings.")
     if now.failed:
         out.write(f"{now.failed} could not be computed; the log of the worker names the images.")
-    if now.left:
+    why = stopped_by(model)
+    if why:
+        out.write(f"A worker could not go on: {why} It is tried again every minute.")
+    elif now.left:
         out.write("The rest is computed when a worker is free and no image waits; after a pause `model fill` goes on.")
 
 
@@ -46,5 +50,7 @@ def _goes_on(model: EmbeddingModel) -> bool:
         return False
     if progress.reported(subject(model)) is not None:
         return True
+    if stopped_by(model):
+        return False
     model.filled_to = fill[1]
     return bool(standing(model).left)

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from kombu.exceptions import OperationalError as BrokerError
 from tqdm import tqdm
 
+from catalog.embedding_models import embeddings_lacking
 from catalog.exceptions import CannotServe, ModelUnavailable
 from catalog.models import EmbeddingModel
 from search import tasks
@@ -41,7 +42,8 @@ def go_back(model: EmbeddingModel, out: OutputWrapper, *, at_once: bool) -> None
         raise CommandError(str(error)) from error
     _say(model, before, out)
     if at_once:
-        out.write("What was put in since it served is found when workers have computed its embeddings.")
+        lacking = embeddings_lacking(model)
+        out.write(f"Embeddings that it lacks: {lacking}. What they are of is found when workers have computed them.")
         ask_workers(out)
 
 

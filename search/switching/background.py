@@ -3,25 +3,29 @@
 Beat asks every minute, and whoever asks for a model asks at once. One worker process at a time fills a model, so that
 the others are there for uploads; it ends after a batch of few embeddings where images wait, and in any case before
 long, so that whatever else is queued has its turn. Killed at any moment it loses that batch: the next one goes on.
+What it cannot go on with it tries again at the next beat, and says so.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Q
 
 from catalog import keeping
-from catalog.exceptions import CannotServe, ModelUnavailable
+from catalog.exceptions import CannotServe, ModelUnavailable, StorageUnavailable
 from catalog.keeping import Standing
 from catalog.models import EmbeddingModel, Image
 from search import progress
+from search.indexing import failed_lately
 from search.locks import held
 from search.models import IndexGeneration
 from search.progress import REQUESTED, BuildProgress
+from search.teaching.requests import UNEXPECTED
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +61,27 @@ def subject(model: EmbeddingModel) -> str:
     return f"fill-{model.pk}"
 
 
+def stopped_by(model: EmbeddingModel) -> str:
+    """Why a worker could not go on with it, the last time that one tried; empty where one could, or none tried."""
+    said = progress.reported(_trouble(model))
+    return said.step if said else ""
+
+
+def _trouble(model: EmbeddingModel) -> str:
+    return f"{subject(model)}-stopped"
+
+
+def _say_what_stopped(model: EmbeddingModel, why: str) -> None:
+    if why:
+        progress.report(_trouble(model), BuildProgress(why), progress.REQUEST_SECONDS)
+    else:
+        progress.forget(_trouble(model))
+
+
 def ask(model: EmbeddingModel) -> Standing:
     """Let workers fill it; how far it is. Whoever asks sends search.tasks.fill. Raises CannotServe."""
     keeping.ask(model)
+    _say_what_stopped(model, "")
     model.refresh_from_db()
     now = keeping.standing(model)
     if now.lacking:
@@ -89,13 +111,15 @@ def _fill_alone(model: EmbeddingModel, until: float) -> End:
         if not is_ours:
             return End.BUSY
         try:
-            end = _fill(model, until)
-        except (CannotServe, ModelUnavailable, ImproperlyConfigured) as error:
-            logger.info("%s is not filled: %s", model, error)
-            end = End.CANNOT
+            end, why = _fill(model, until), ""
+        except (CannotServe, ModelUnavailable, StorageUnavailable, ImproperlyConfigured) as error:
+            logger.warning("%s is not filled: %s", model, error)
+            end, why = End.CANNOT, str(error)
         except Exception:
             logger.exception("%s could not be filled", model)
-            end = End.CANNOT
+            end, why = End.CANNOT, UNEXPECTED
+    if end is not End.YIELDED:  # then nothing was tried
+        _say_what_stopped(model, why)
     if end in (End.DONE, End.CANNOT):
         progress.forget(subject(model))
     return end
@@ -106,6 +130,7 @@ def _fill(model: EmbeddingModel, until: float) -> End:
     if keeping.is_filled(model):
         return _finish(model)
     if _images_wait():
+        _tell_that_it_waits(model)
         return End.YIELDED
     begun = keeping.standing(model)
     done, last = begun.have, begun.left + begun.have
@@ -137,11 +162,22 @@ def _finish(model: EmbeddingModel) -> End:
 
 
 def _images_wait() -> bool:
-    return Image.objects.pending().exists()
+    """Whether workers could take any. Those that were given back untried wait for what a person has to mend, which may
+    be that this model serves; after that they share the workers' time with it."""
+    return Image.objects.pending().filter(Q(reason="") | Q(attempts__gt=0)).exists()
+
+
+def _tell_that_it_waits(model: EmbeddingModel) -> None:
+    """What was counted before is good enough: beat comes every minute."""
+    said = progress.reported(subject(model))
+    if said is None:
+        now = keeping.standing(model)
+        said = BuildProgress(YIELDING, now.have, now.have + now.left)
+    progress.report(subject(model), replace(said, step=YIELDING), progress.REQUEST_SECONDS)
 
 
 def _may_build(model: EmbeddingModel) -> bool:
-    return model.embeddings.exists() and progress.claim(model, BuildProgress(REQUESTED))
+    return model.embeddings.exists() and not failed_lately(model) and progress.claim(model, BuildProgress(REQUESTED))
 
 
 def _has_index(model: EmbeddingModel) -> bool:

@@ -17,7 +17,7 @@ from catalog.exceptions import CatalogError, NoServingModel
 from catalog.models import Collection, EmbeddingModel
 from search.evaluation.collections import read_collection
 from search.evaluation.evaluation import Evaluation, evaluate
-from search.evaluation.labelled import LeftOut, QueriesInCatalogue, Reading
+from search.evaluation.labelled import LeftOut, QueriesInCatalogue, Reading, rank_of
 from search.evaluation.metrics import NotMeasurable, Outcome
 from search.evaluation.records import keep, metric_of
 from search.models import EvaluationRun
@@ -97,14 +97,29 @@ def _of_both(one: Reading, two: Reading) -> tuple[Reading, Reading]:
     rows = [row for row, item in enumerate(one.labelled.items) if item.key in places]
     shared = {one.labelled.items[row].key for row in rows}
     return (
-        _only(one, rows, shared),
-        _only(two, [places[one.labelled.items[row].key] for row in rows], shared),
+        _only(one, rows, shared, _drawn_up_to(two)),
+        _only(two, [places[one.labelled.items[row].key] for row in rows], shared, _drawn_up_to(one)),
     )
 
 
-def _only(reading: Reading, rows: Sequence[int], shared: set[str]) -> Reading:
-    gone = [LeftOut(item.name, ONE_SIDED) for item in reading.labelled.items if item.key not in shared]
-    return replace(reading, labelled=reading.labelled.take(list(rows)), left_out=(*reading.left_out, *gone))
+def _drawn_up_to(reading: Reading) -> float:
+    """The rank beyond which nothing was drawn: of what lies there it is not known whether the model has a vector."""
+    if not reading.drawn_from:
+        return np.inf
+    return max((rank_of(item.key) for item in reading.labelled.items), default=-1)
+
+
+def _only(reading: Reading, rows: Sequence[int], shared: set[str], other_up_to: float) -> Reading:
+    """What is gone because the other's draw ended before it was not drawn here either, and no model lacks it."""
+    alone = [item for item in reading.labelled.items if item.key not in shared]
+    gone = [LeftOut(item.name, ONE_SIDED) for item in alone if rank_of(item.key) <= other_up_to]
+    undrawn = len(alone) - len(gone)
+    return replace(
+        reading,
+        labelled=reading.labelled.take(list(rows)),
+        left_out=(*reading.left_out, *gone),
+        drawn_from=reading.drawn_from or (len(rows) + undrawn if undrawn else 0),
+    )
 
 
 def _gains(before: Evaluation, after: Evaluation) -> dict[str, dict[str, float]]:

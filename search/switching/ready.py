@@ -13,7 +13,7 @@ from catalog.selectors import vector_state
 from search import progress
 from search.models import IndexGeneration
 from search.progress import BuildProgress
-from search.switching.background import subject
+from search.switching.background import stopped_by, subject
 
 State, Fill = EmbeddingModel.State, EmbeddingModel.Fill
 EXACT_IS_QUICK = 10_000  # embeddings up to which exact search is as quick as a graph (docs/operating.md)
@@ -23,7 +23,8 @@ EXACT_IS_QUICK = 10_000  # embeddings up to which exact search is as quick as a 
 class Ready:
     """``generation``: the name of its published index, or empty. ``running``: how far a worker is that fills it.
 
-    ``trouble``: why it could not serve as it is, empty where it could.
+    ``trouble``: why it could not serve as it is, empty where it could. ``stopped``: why a worker could not go on
+    filling it, empty where one could.
     """
 
     model: EmbeddingModel
@@ -32,12 +33,15 @@ class Ready:
     running: BuildProgress | None
     is_way_back: bool
     trouble: str
+    stopped: str
 
     @property
     def in_words(self) -> str:
         """What is being done for it, or would be."""
         if self.model.fill == Fill.PAUSED:
             return "filling is paused"
+        if self.stopped and self.model.fill == Fill.ASKED:
+            return "stopped, and tried again every minute"
         if self.running is not None and self.model.fill == Fill.ASKED:
             return f"{self.running.step}, {self.running.done} of {self.running.total}"
         if self.model.fill == Fill.ASKED:
@@ -55,6 +59,7 @@ def ready(model: EmbeddingModel) -> Ready:
         running=progress.reported(subject(model)),
         is_way_back=model == previous_model(model.pipeline),
         trouble=_trouble(model),
+        stopped=stopped_by(model),
     )
 
 
@@ -62,9 +67,9 @@ def has_index(model: EmbeddingModel) -> bool:
     return bool(_generation(model))
 
 
-def lacks_index(model: EmbeddingModel) -> bool:
-    """Whether searches would be slow from the switch on until its index is built."""
-    return not has_index(model) and vector_state(model).count > EXACT_IS_QUICK
+def lacks_index(model: EmbeddingModel, more: int = 0) -> bool:
+    """Whether searches would be slow from the switch on until its index is built; ``more``: embeddings to come."""
+    return not has_index(model) and vector_state(model).count + more > EXACT_IS_QUICK
 
 
 def _generation(model: EmbeddingModel) -> str:

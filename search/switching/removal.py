@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from django.core.exceptions import ImproperlyConfigured
@@ -18,7 +17,6 @@ from catalog.exceptions import CatalogError
 from catalog.models import Embedding, EmbeddingModel
 from catalog.vision import heads, registry
 from search import progress
-from search.engines.depot import Depot
 from search.engines.registry import index_for
 from search.locks import RebuildRunning, builder_lock
 from search.switching.background import subject
@@ -27,6 +25,7 @@ from search.teaching.requests import UNEXPECTED, Report, log, report
 logger = logging.getLogger(__name__)
 
 State, Fill = EmbeddingModel.State, EmbeddingModel.Fill
+ALL_THE_SAME = "To drop it all the same say --force, or tick that in the admin."
 BATCH = 2_000  # embeddings that are deleted in a transaction, for the length of which nobody stores others of it
 
 Progress = Callable[[int, int], None]  # how many are deleted, of how many
@@ -91,20 +90,25 @@ def loss_of(model: EmbeddingModel) -> Loss:
 def drop(model: EmbeddingModel, user: int | None, *, force: bool = False, told: Progress | None = None) -> Loss:
     """Delete its embeddings, its index, its records and its head's files; what was taught on it goes along.
 
-    Embeddings go in batches, so that nobody waits long; whoever is interrupted does the same again. The settings are
-    left alone: `manage.py models build` registers an embedder that they name anew, without embeddings.
+    1. take the locks of all their indexes, so that nobody builds one: refused, nothing was deleted
+    2. no longer the way back from here on: nobody can go back to a part of it
+    3. embeddings in batches, so that nobody waits long, then the row, then its files
 
-    Raises CannotRemove for a model that serves, for the base of one that does, and without ``force`` where there are
-    objections (Loss).
+    Whoever is interrupted does the same again. The settings are left alone: `manage.py models build` registers an
+    embedder that they name anew, without embeddings.
+
+    Raises CannotRemove for a model that serves, for the base of one that does, while an index of it is being built, and
+    without ``force`` where there are objections (Loss).
     """
     loss = loss_of(model)
     if loss.objections and not force:
-        raise CannotRemove(" ".join(loss.objections))
-    done = 0
-    for row in (*loss.heads, model):
-        retire(row, None)
-        done = _delete_embeddings(row, done, loss.embeddings, told)
-        _delete(row, user)
+        raise CannotRemove(" ".join([*loss.objections, ALL_THE_SAME]))
+    rows, done = [*loss.heads, model], 0
+    with _nobody_builds(rows):
+        _give_up(rows)
+        for row in rows:
+            done = _delete_embeddings(row, done, loss.embeddings, told)
+            _delete(row, user)
     logger.info("%s is dropped, with %d embeddings", model, done)
     return loss
 
@@ -140,6 +144,28 @@ def _check_nobody_serves(model: EmbeddingModel, derived: list[EmbeddingModel]) -
         raise CannotRemove(f"{serving[0]}, which serves {model.pipeline}, was taught on {model} and needs it.")
 
 
+@contextmanager
+def _nobody_builds(rows: Sequence[EmbeddingModel]) -> Iterator[None]:
+    with ExitStack() as locks:
+        for row in rows:
+            try:
+                locks.enter_context(builder_lock(row))
+            except RebuildRunning as error:
+                raise CannotRemove(
+                    f"Nothing was deleted: somebody builds the index of {row} ({row.pipeline}), or drops it. "
+                    f"Do the same again when that has ended."
+                ) from error
+        yield
+
+
+@transaction.atomic
+def _give_up(rows: Sequence[EmbeddingModel]) -> None:
+    for row in rows:
+        _lock_unless_serving(row)
+        EmbeddingModel.objects.filter(pk=row.pk).update(state=State.RETIRED, retired_at=None, fill=Fill.NO)
+        progress.forget(subject(row))
+
+
 def _names(rows: list[EmbeddingModel]) -> str:
     return ", ".join(str(row) for row in rows)
 
@@ -170,41 +196,25 @@ def _lock_unless_serving(row: EmbeddingModel) -> None:
 def _delete(row: EmbeddingModel, user: int | None) -> None:
     """The row, what is left of its embeddings, and then its files: those of a row that is gone are used by nobody."""
     try:
-        with builder_lock(row):
-            generations = list(row.generations.values_list("name", flat=True))
-            with transaction.atomic():
-                _lock_unless_serving(row)
-                Embedding.objects.filter(model=row).delete()
-                log(user, row, "Dropped it.", Kind.DELETED)
-                EmbeddingModel.objects.filter(pk=row.pk).delete()
-            _delete_index(row, generations)
-    except RebuildRunning as error:
-        raise CannotRemove(str(error)) from error
+        with transaction.atomic():
+            _lock_unless_serving(row)
+            Embedding.objects.filter(model=row).delete()
+            log(user, row, "Dropped it.", Kind.DELETED)
+            EmbeddingModel.objects.filter(pk=row.pk).delete()
     except ProtectedError as error:
         raise CannotRemove(f"A head was taught on {row} since a moment ago. Do the same again.") from error
+    _delete_index(row)
     if row.derived_from_id is not None and not EmbeddingModel.objects.filter(embedder=row.embedder).exists():
         heads.remove(row.embedder, registry.models_dir())
 
 
-def _delete_index(row: EmbeddingModel, generations: Sequence[str]) -> None:
+def _delete_index(row: EmbeddingModel) -> None:
     """Readers that have it open go on with what they opened. Where the settings name no index, none is known."""
     with suppress(ImproperlyConfigured):
-        _, spec = index_for(row.pipeline, row.fingerprint, row.dimension)
-        shutil.rmtree(spec.root, ignore_errors=True)
-        if spec.root.exists():
-            logger.error("the index folder %s could not be removed: remove it by hand", spec.root)
-        if spec.connection is not None:
-            logger.warning(
-                "what an index server holds of %s stays there: drop the collections of %s", row, spec.root.name
+        engine, spec = index_for(row.pipeline, row.fingerprint, row.dimension)
+        try:
+            engine.remove(spec)
+        except Exception:  # a disk, a server or a storage with errors of its own; the row is gone already
+            logger.exception(
+                "the index %s could not be removed whole: `manage.py doctor --fix` removes the rest", spec.root.name
             )
-        if spec.depot is not None:
-            for name in generations:
-                _withdraw(spec.depot, name)
-
-
-def _withdraw(depot: Depot, generation: str) -> None:
-    """From the storage that other hosts fetch indexes from, which may fail in ways of its own."""
-    try:
-        depot.withdraw(generation)
-    except Exception:
-        logger.exception("generation %s could not be removed from the storage of indexes", generation)

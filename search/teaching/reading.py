@@ -12,7 +12,8 @@ import numpy as np
 from django.db.models import Count, QuerySet
 from numpy.typing import NDArray
 
-from catalog.models import Collection, Embedding, EmbeddingModel, Image
+from catalog.models import Collection, Embedding, EmbeddingModel
+from catalog.querysets import findable
 from catalog.vision.types import Box
 from search.evaluation.labelled import Item, Labelled
 
@@ -91,9 +92,7 @@ def _label(source: LabelSource) -> str:
 
 
 def _embeddings(model: EmbeddingModel, source: LabelSource, collection: Collection | None) -> QuerySet[Embedding]:
-    embeddings = Embedding.objects.filter(
-        model=model, region__dismissed=False, region__image__status=Image.Status.READY
-    )
+    embeddings = Embedding.objects.filter(findable("region__image__"), model=model, region__dismissed=False)
     if collection is not None:
         embeddings = embeddings.filter(region__image__collection=collection)
     if source is LabelSource.PEOPLE:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
+from django.utils.timezone import now
 
 from catalog.models import Collection, Image, Person, Region
-from catalog.querysets import Viewer
+from catalog.querysets import Viewer, findable
 from tests.cast import PEOPLE, Cast, make_cast, make_face, make_image
 
 pytestmark = pytest.mark.django_db
@@ -60,13 +61,26 @@ def test_images(cast: Cast, who: str) -> None:
         make_image(collection, title=f"{name} ready")
         make_image(collection, title=f"{name} hidden", is_published=False)
         make_image(collection, title=f"{name} queued", status="queued")
-        make_image(collection, title=f"{name} failed", status="failed", reason="Cut off.")
-    editors_only = {f"{name} {what}" for name in EDITS[who] for what in ("hidden", "queued", "failed")}
+        make_image(collection, title=f"{name} failed", status="failed", reason="Cut off.", processed_at=now())
+        make_image(collection, title=f"{name} again", status="queued", processed_at=now())
+        make_image(collection, title=f"{name} at work", status="processing", processed_at=now(), lease_until=now())
+        make_image(collection, title=f"{name} held", status="held", processed_at=now())
+    for_all = ("ready", "again", "at work")
+    editors_only = {f"{name} {what}" for name in EDITS[who] for what in ("hidden", "queued", "failed", "held")}
     user = person(cast, who)
     visible = {image.title for image in Image.objects.visible_to(user)}
-    assert visible == {f"{name} ready" for name in SEES[who]} | editors_only
+    assert visible == {f"{name} {what}" for name in SEES[who] for what in for_all} | editors_only
     editable = {image.title for image in Image.objects.editable_by(user)}
-    assert editable == {f"{name} ready" for name in EDITS[who]} | editors_only
+    assert editable == {f"{name} {what}" for name in EDITS[who] for what in for_all} | editors_only
+
+
+def test_a_row_says_the_same_as_the_query(cast: Cast) -> None:
+    for status in Image.Status:
+        for processed_at in (None, now()):
+            make_image(cast.public, status=status, processed_at=processed_at, reason="?", lease_until=now())
+    asked = set(Image.objects.filter(findable()).values_list("pk", flat=True))
+    assert {image.pk for image in Image.objects.all() if image.is_findable} == asked
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize("who", PEOPLE)

@@ -36,7 +36,9 @@ def test_a_drawn_face_deleted_while_it_is_embedded_is_left_out(
     assert list(Embedding.objects.filter(region__origin="person").values_list("region", flat=True)) == [kept.pk]
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan], ids=["zero", "nan"])
+@pytest.mark.parametrize(
+    "value", [0.0, np.nan, np.inf, 1e-8, 1e16, 3e38], ids=["zero", "nan", "infinite", "short", "long", "longest"]
+)
 def test_a_vector_that_no_index_can_hold_is_not_stored(
     shop: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: float
 ) -> None:

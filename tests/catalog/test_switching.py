@@ -10,7 +10,8 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
 from pytest_django.fixtures import Settings
@@ -23,6 +24,7 @@ from catalog.embedding_models import (
     register_models,
     runnable_models,
     serving_model,
+    what_is_seen,
 )
 from catalog.exceptions import CannotServe, ModelChanged, ModelUnavailable
 from catalog.models import Collection, Embedding, EmbeddingModel, Image
@@ -371,6 +373,89 @@ def test_in_an_emergency_the_way_back_computes_nothing_and_loses_nothing_for_goo
     assert embeddings_lacking(first) == 1
     assert list(keeping.batches(first, 16)) == [1]  # as workers do
     assert models_of(late) == {"other", "image-colours"}
+
+
+def test_a_way_back_that_has_hardly_anything_is_not_taken_at_once(shop: Collection, other: EmbeddingModel) -> None:
+    put(shop, 10)
+    first = make_serving(other)
+    assert first
+    for place in (20, 30):
+        put(shop, place)
+    with pytest.raises(CannotServe, match=r"has 1 embeddings and other .*, which serves, 3: most of what is found"):
+        make_serving(first, at_once=True)
+    assert serving_model("image") == other
+    make_serving(first)
+    assert Embedding.objects.filter(model=first).count() == 3
+
+
+def test_the_way_back_looks_once_at_all_and_under_the_lock_at_what_came_last(
+    shop: Collection, other: EmbeddingModel
+) -> None:
+    put(shop, 10)
+    first = make_serving(other)
+    assert first
+    filling_from_images.fill(first)
+    with CaptureQueriesContext(connection) as captured:
+        make_serving(first)
+    said = [each["sql"] for each in captured]
+    at_all = [n for n, sql in enumerate(said) if "NOT EXISTS" in sql and '"catalog_embedding"."id" IN ' not in sql]
+    assert len(at_all) == 1
+    assert at_all[0] < next(n for n, sql in enumerate(said) if "FOR UPDATE" in sql)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_what_is_deleted_before_the_lock_is_not_lost(
+    shop: Collection, other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, taught: bool
+) -> None:
+    """As by somebody who drops that model in this moment."""
+    image = put(shop, 10)
+    put(shop, 20)
+    model = taught_model() if taught else other
+    beside = embedding_models.fill_beside
+
+    def fill_and_lose(*given: Any) -> embedding_models.Beside:
+        done = beside(*given)
+        Embedding.objects.filter(model=model, region__image=image).delete()
+        return done
+
+    monkeypatch.setattr(embedding_models, "fill_beside", fill_and_lose)
+    with pytest.raises(CannotServe, match="1 of the regions"):
+        make_serving(model)
+    assert serving_model("image").embedder == "image-colours"
+
+
+def test_what_only_another_model_that_serves_by_then_finds_is_not_lost(
+    shop: Collection, other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(shop, 10)
+    third, beside = taught_model(), embedding_models.fill_beside
+
+    def fill_and_switch(*given: Any) -> embedding_models.Beside:
+        done = beside(*given)
+        monkeypatch.undo()
+        image = put(shop, 20)
+        make_serving(third)
+        Embedding.objects.filter(model=other, region__image=image).delete()
+        return replace(done, found=Embedding.objects.latest("id").pk)
+
+    monkeypatch.setattr(embedding_models, "fill_beside", fill_and_switch)
+    with pytest.raises(CannotServe, match="1 of the regions"):
+        make_serving(other)
+    assert serving_model("image") == third
+
+
+def test_a_switch_that_was_asked_for_before_another_is_refused(shop: Collection, other: EmbeddingModel) -> None:
+    first, seen = serving_model("image"), what_is_seen(other)
+    third = taught_model()
+    make_serving(third)
+    with pytest.raises(CannotServe, match="another model began to serve image after somebody asked"):
+        make_serving(other, as_seen=seen)
+    make_serving(first)
+    make_serving(other, as_seen=seen)  # what was seen then is so again, and it has not served meanwhile
+    make_serving(first)
+    with pytest.raises(CannotServe, match="or it served, and somebody went back"):
+        make_serving(other, as_seen=seen)
+    assert serving_model("image") == first
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -163,6 +165,19 @@ def test_how_far_a_build_is(
     assert seen[-1] == {"step": "publishing", "done": 1, "total": 1, "left": ""}
     assert list(dict.fromkeys(said["step"] for said in seen)) == ["reading", "checking", "publishing"]
     assert of_image().running is None
+
+
+def test_following_a_build_counts_nothing_and_asks_no_index(
+    shop: Collection, image_model: EmbeddingModel, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page that is open asks once a second."""
+    ready(shop, squares((10, 10, 40, "red")))
+    row = rebuild_index(image_model)
+    monkeypatch.setattr("search.health.index_for", None)
+    with CaptureQueriesContext(connection) as queries:
+        states = admin_client.get(reverse("admin:search_health_state")).json()["pipelines"]
+    assert {"pipeline": "image", "running": None, "last": str(row.pk)} in states
+    assert not [query["sql"] for query in queries if '"catalog_embedding"' in query["sql"]]
 
 
 def test_a_builder_that_was_killed_is_not_shown_as_building(image_model: EmbeddingModel) -> None:

@@ -9,9 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from numpy.typing import NDArray
 
 from catalog.models import Collection, EmbeddingModel
+from catalog.storing import vector_bytes
 from search.delta import Delta
 from search.engines.errors import InvalidVector
 from search.engines.types import EVERYWHERE, Metric, Scope
+from search.engines.vectors import usable_rows
 from tests.search.vectors import make_model, store
 
 pytestmark = pytest.mark.django_db
@@ -102,3 +104,42 @@ def test_a_vector_that_cannot_be_searched_with_is_refused(
     delta.refresh()
     with pytest.raises(InvalidVector):
         found(delta, vector(*bad))
+
+
+BAD = {"zero": (0, 0), "not a number": (np.nan, 1), "infinite": (np.inf, 1), "longest": (3e38, 1), "long": (1e30, 1)}
+
+
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("bad", BAD)
+def test_a_row_that_no_engine_takes_hides_no_other(
+    shop: Collection, model: EmbeddingModel, metric: Metric, bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = store(shop, model, *[(1 + step, 1) for step in range(4)])
+    (lost,) = store(shop, model, BAD[bad])
+    last = store(shop, model, *[(9 + step, 1) for step in range(3)])
+    delta = Delta(model, after_id=0)
+    for _ in range(2):
+        delta.refresh()
+    hits = delta.search(vector(1, 1), 8, metric, EVERYWHERE)
+    assert hits.ids.tolist() == [row.pk for row in (*first, *last)]
+    assert [str(lost.pk) in record.getMessage() for record in caplog.records] == [True]
+    (new,) = store(shop, model, (1, 1.1))
+    delta.refresh()
+    assert delta.search(vector(1, 1.1), 1, metric, EVERYWHERE).ids.tolist() == [new.pk]
+
+
+def test_only_bad_rows_are_as_none(shop: Collection, model: EmbeddingModel) -> None:
+    store(shop, model, *BAD.values())
+    delta = Delta(model, after_id=0)
+    delta.refresh()
+    assert (len(delta), found(delta, vector(1, 0))) == (0, [])
+
+
+@pytest.mark.parametrize("norm", [0, 0.9e-6, 1.1e-6, 1, 0.9e15, 1.1e15, 3e38, np.inf, np.nan])
+def test_what_is_stored_is_what_every_engine_takes(norm: float) -> None:
+    row = vector(norm, 0)
+    if usable_rows(row[None, :])[0]:
+        assert vector_bytes(row) == row.tobytes()
+    else:
+        with pytest.raises(ValueError, match="norm"):
+            vector_bytes(row)

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
+from django.utils.timezone import now
 from pytest_django import Settings
 
+from catalog.claims import claim, fail, release
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
-from search import serving
+from catalog.selectors import regions_by_embedding_id
+from catalog.uploads import process_again
+from search import nearest, serving
 from search.engines.registry import index_for
 from search.engines.types import EVERYWHERE
 from search.indexing import needs_rebuild, rebuild_due_indexes, rebuild_index
@@ -44,9 +48,9 @@ def line(count: int, start: float = 1.0) -> list[tuple[float, float]]:
     return [(start + 0.01 * step, 0.0) for step in range(count)]
 
 
-def answer_for(row: Embedding, k: int) -> Answer:
+def answer_for(row: Embedding, k: int, **options: str) -> Answer:
     region = Region.objects.select_related("image").get(pk=row.region_id)
-    return search_by_region(region, SearchOptions(viewer=AnonymousUser(), pipeline="face", k=k))
+    return search_by_region(region, SearchOptions(viewer=AnonymousUser(), pipeline="face", k=k, **options))
 
 
 def found(answer: Answer) -> list[object]:
@@ -108,6 +112,68 @@ def test_what_is_gone_is_gone_at_once_and_k_is_still_filled(
         assert explained.dropped == 101
 
 
+@pytest.mark.parametrize("label", ["", "hat"])
+@pytest.mark.parametrize("what", [what for what in GONE if what not in ("deleted", "forbidden")])
+def test_where_many_are_gone_what_is_shown_is_asked_for_by_name(
+    shop: Collection, model: EmbeddingModel, what: str, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than looked up one after the other until something else comes, however many they are."""
+    monkeypatch.setattr(nearest, "MANY_DROPPED", 20)
+    (first,) = store(shop, model, (1.0, 0.0))
+    gone, rest = store(shop, model, *line(140, start=1.01)), store(shop, model, *line(12, start=9.0))
+    rebuild_index(model)
+    (new,) = store(shop, model, (8.0, 0.0))
+    Image.objects.update(label="hat")
+    store(shop, model, (7.0, 0.0) if label else (70.0, 0.0))  # without that label
+    GONE[what](Image.objects.filter(regions__in=regions(gone)))
+    answer = answer_for(first, k=3, label=label)
+    assert found(answer) == regions([new, *rest[:2]])
+    assert answer.explanation.asks == 3  # 8, 32, and of those that are shown
+    everything = answer_for(first, k=100, label=label)
+    assert found(everything) == regions([new, *rest] if label else [new, *rest, Embedding.objects.latest("id")])
+
+
+def test_no_more_hits_are_looked_up_than_it_takes(
+    shop: Collection, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearest, "LOOK_UP", 10)
+    looked_up: list[int] = []
+    monkeypatch.setattr(
+        nearest,
+        "regions_by_embedding_id",
+        lambda ids, *what: looked_up.extend(ids) or regions_by_embedding_id(ids, *what),
+    )
+    rows = store(shop, model, *line(80))
+    Image.objects.filter(regions__in=regions(rows[:12])).update(is_published=False)
+    assert found(answer_for(rows[0], k=5)) == regions(rows[12:17])
+    assert sorted(looked_up) == [row.pk for row in rows[:20]]
+
+
+@pytest.mark.parametrize("again", ["queued", "taken by a worker", "given back by it", "interrupted"])
+@pytest.mark.parametrize("built", [True, False], ids=["in the generation", "newer than it"])
+def test_what_was_ready_is_found_while_it_is_processed_again(
+    shop: Collection, model: EmbeddingModel, again: str, built: bool
+) -> None:
+    """By everybody, as after `manage.py process_again --all`; one that was never ready is not, nor one that fails."""
+    rows, (unseen,) = store(shop, model, *line(5)), store(shop, model, (1.0, 0.0))
+    Image.objects.exclude(regions=unseen.region_id).update(processed_at=now())
+    if built:
+        rebuild_index(model)
+    process_again(list(Image.objects.values_list("pk", flat=True)))
+    if again != "queued":
+        token, taken = claim(None, 9)
+        assert len(taken) == 6
+    if again == "given back by it":
+        release(token, [image.pk for image in taken], "Waiting: no model.")
+    if again == "interrupted":
+        process_again([image.pk for image in taken], interrupt=True)
+    assert found(answer_for(rows[0], k=9)) == regions(rows[1:])
+    token, _ = claim(None, 9)
+    if again == "queued":
+        fail(token, Region.objects.get(pk=rows[2].region_id).image_id, "Cut off.")
+        assert found(answer_for(rows[0], k=9)) == regions([rows[1], *rows[3:]])
+
+
 # --- followed when that is due ----------------------------------------------------------------------------------------
 
 
@@ -165,9 +231,13 @@ def test_when_everything_is_gone_the_index_is_emptied_once(shop: Collection, mod
 # --- while generations come and go ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("small", [True, False], ids=["opened by a query", "opened beside the queries"])
 @pytest.mark.django_db(transaction=True)
-def test_no_query_fails_while_generations_are_published_and_pruned(shop: Collection, model: EmbeddingModel) -> None:
+def test_no_query_fails_while_generations_are_published_and_pruned(
+    shop: Collection, model: EmbeddingModel, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three threads ask again and again: each answer is the true one, and each generation is answered from."""
+    monkeypatch.setattr(serving, "SMALL", 1_000_000 if small else 0)
     nearest = store(shop, model, *line(20))
     expected = [row.pk for row in nearest]
     store(shop, model, *line(100, start=50.0))
@@ -193,7 +263,7 @@ def test_no_query_fails_while_generations_are_published_and_pruned(shop: Collect
         thread.outcome()
     _, spec = index_for(model.pipeline, model.fingerprint, model.dimension)
     assert not (Path(spec.root) / first.name).exists()
-    assert serving.snapshot(model).generation == last.name
+    wait_until(lambda: serving.snapshot(model).generation == last.name)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -7,31 +7,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import psutil
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.utils import timezone
 from django_redis import get_redis_connection
 from numpy.typing import NDArray
 from pytest_django import Settings
 
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Region
+from search import serving
+from search.doctor import quick
+from search.engines import manifest, trust
 from search.engines.errors import BuildFailed, IndexNotBuilt, InvalidVector
+from search.engines.folder_engine import FolderEngine
+from search.engines.npyfile import NpyWriter
 from search.engines.registry import index_for
-from search.engines.types import Scope
+from search.engines.types import EVERYWHERE, Scope
+from search.health import index_trouble, last_builds
 from search.indexing import needs_rebuild, rebuild_due_indexes, rebuild_index
 from search.locks import RebuildRunning, builder_lock, is_building
 from search.models import IndexGeneration
 from search.pace import pace_of
 from search.progress import BuildProgress, Reporter, reported
+from tests.search.index_files import flip_last_bit
 
 DIMENSION = 16
 Status = IndexGeneration.Status
@@ -211,6 +220,72 @@ def test_a_build_that_fails_is_recorded_and_changes_nothing(model: EmbeddingMode
     assert rebuild_index(model).count == 15
 
 
+def test_an_error_without_words_is_named(model: EmbeddingModel) -> None:
+    def no_memory(step: str, done: int, total: int) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        rebuild_index(model, progress=no_memory)
+    assert IndexGeneration.objects.get().reason == "MemoryError()"
+
+
+def test_a_builder_loads_nothing_of_what_it_built(model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as large as the index, and nobody searches in a worker."""
+    store(model, vectors_of(15))
+    opens: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderEngine, "open", lambda *spec: opens.append(spec))
+        row = rebuild_index(model)
+    assert opens == []
+    assert (row.status, opened(model).generation) == (Status.PUBLISHED, row.name)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_goes_wrong_after_publication_takes_nothing_back(
+    model: EmbeddingModel, error: type[BaseException], settings: Settings
+) -> None:
+    store(model, vectors_of(15))
+    before = rebuild_index(model)
+
+    def late(step: str, done: int, total: int) -> None:
+        if (step, done) == ("publishing", 1):
+            raise error
+
+    with suppress(KeyboardInterrupt):
+        rebuild_index(model, progress=late)
+    row = model.generations.get(status=Status.PUBLISHED)
+    assert (row.count, row.recall is not None, row.reason) == (15, True, "")
+    assert row.name == opened(model).generation != before.name
+    assert needs_rebuild(model) is None
+    assert index_trouble(model, row) == ""
+
+
+def test_a_build_that_cannot_begin_is_recorded_and_not_tried_again_at_once(
+    model: EmbeddingModel, settings: Settings, tmp_path: Path
+) -> None:
+    store(model, vectors_of(15))
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    settings.VISEARCH_INDEXES_DIR = in_the_way / "indexes"
+    for _ in range(3):
+        rebuild_due_indexes()
+    row = IndexGeneration.objects.get()
+    assert row.status == Status.FAILED
+    assert row.reason.startswith("NotADirectoryError")
+    in_the_way.unlink()
+    assert rebuild_index(model).count == 15
+
+
+def test_an_engine_that_measures_no_recall_is_measured_by_the_self_test(
+    model: EmbeddingModel, settings: Settings
+) -> None:
+    store(model, vectors_of(15))
+    settings.VISEARCH_ENGINES = {"mine": {"BACKEND": "tests.search.engines.lying.SaysNoRecall"}}
+    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "image": {"ENGINE": "mine", "METRIC": "l2"}}
+    row = rebuild_index(model)
+    assert (row.status, row.recall, opened(model).manifest.measured["recall"]) == (Status.PUBLISHED, 1.0, 1.0)
+
+
 def test_an_interrupt_is_recorded_too(model: EmbeddingModel, settings: Settings) -> None:
     store(model, vectors_of(15))
 
@@ -272,12 +347,52 @@ def test_a_damaged_index_is_due(model: EmbeddingModel, settings: Settings) -> No
     store(model, vectors_of(20))
     generation = rebuild_index(model)
     path = next(Path(settings.VISEARCH_INDEXES_DIR).glob(f"*/{generation.name}/index.hnsw"))
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(bytes(content))
+    flip_last_bit(path)
     assert "index.hnsw was altered" in str(needs_rebuild(model))
     rebuild_index(model)
     assert needs_rebuild(model) is None
+
+
+def put_back(model: EmbeddingModel, vectors: NDArray[np.float32]) -> list[Embedding]:
+    """As a dump from before the last five embeddings, restored under the index; then others get their ids."""
+    newest = Embedding.objects.filter(model=model).order_by("-id")[:5]
+    Embedding.objects.filter(pk__in=[row.pk for row in newest]).delete()
+    last = Embedding.objects.order_by("id").values_list("pk", flat=True).last()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setval(pg_get_serial_sequence('catalog_embedding', 'id'), %s)", [last])
+    assert "older dump was restored" in str(needs_rebuild(model))
+    assert any("index" in said for said in quick.warnings())
+    return store(model, vectors)
+
+
+@pytest.mark.parametrize("count", [3, 5, 7], ids=["still behind", "caught up", "ahead"])
+def test_an_index_of_before_an_older_dump_was_restored_is_due(model: EmbeddingModel, count: int) -> None:
+    """Also when the ids that it knows have been given out again, as the dump has no record of that index."""
+    store(model, vectors_of(120))
+    generation = rebuild_index(model)
+    assert needs_rebuild(model) is None
+    assert quick.warnings() == []
+    new = put_back(model, others := vectors_of(count, seed=1))
+    generation.delete()
+    assert "older dump" in str(needs_rebuild(model))
+    rebuild_due_indexes()
+    hits = serving.snapshot(model).search(others[0], 1, EVERYWHERE)
+    assert hits.ids.tolist() == [new[0].pk]
+    assert needs_rebuild(model) is None
+    assert quick.warnings() == []
+
+
+def test_older_vectors_that_are_not_in_it_make_it_due(model: EmbeddingModel) -> None:
+    """However few: neither index nor delta finds them."""
+    other = EmbeddingModel.objects.create(
+        pipeline="face", embedder="tiny", fingerprint="cd" * 32, dimension=DIMENSION, state="serving"
+    )
+    (early,) = store(other, vectors_of(1))
+    store(model, vectors_of(30))
+    rebuild_index(model)
+    assert needs_rebuild(model) is None
+    Embedding.objects.filter(pk=early.pk).update(model=model)
+    assert "1 older vectors are not in generation" in str(needs_rebuild(model))
 
 
 @pytest.mark.parametrize(
@@ -323,6 +438,87 @@ def test_a_build_that_failed_is_not_tried_again_at_once(model: EmbeddingModel) -
     IndexGeneration.objects.filter(pk=failed.pk).update(created_at=failed.created_at - timedelta(hours=1))
     rebuild_due_indexes()
     assert IndexGeneration.objects.filter(embedding_model=model, status=Status.FAILED).count() == 2
+
+
+def test_a_failure_of_the_future_stops_no_build(model: EmbeddingModel) -> None:
+    """The clock was ahead when it failed, and is right again."""
+    failed = failed_build(model)
+    IndexGeneration.objects.filter(pk=failed.pk).update(created_at=timezone.now() + timedelta(days=400))
+    rebuild_due_indexes()
+    assert opened(model).count == 15
+
+
+def test_which_build_was_the_last_is_said_by_no_clock(model: EmbeddingModel) -> None:
+    """The clock was ahead when one failed, and its id is from then; the next succeeded, and more is due."""
+    failed = failed_build(model)
+    IndexGeneration.objects.filter(pk=failed.pk).update(id=UUID(int=2**128 - 1))
+    served = rebuild_index(model)
+    assert [row.name for row in last_builds(model)] == [served.name, failed.name]
+    store(model, vectors_of(30, seed=1))
+    rebuild_due_indexes()
+    assert opened(model).count == 45
+
+
+def failed_build(model: EmbeddingModel) -> IndexGeneration:
+    """15 vectors are there, and the reason is gone."""
+    bad = store(model, np.zeros((1, DIMENSION), dtype="<f4"))[0]
+    rebuild_due_indexes()
+    bad.delete()
+    store(model, vectors_of(15))
+    return IndexGeneration.objects.get(status=Status.FAILED)
+
+
+def test_beat_reads_an_index_that_looks_unchanged_once_an_hour(
+    model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(model, vectors_of(20))
+    rebuild_index(model)
+    needs_rebuild(model)
+    with monkeypatch.context() as patched:
+        patched.delattr(manifest, "sha256_of")
+        assert needs_rebuild(model) is None
+        patched.setattr(trust, "_last", {})
+        with pytest.raises(NameError):
+            needs_rebuild(model)
+
+
+@contextmanager
+def filled(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Less is left of it than a build of 300 vectors needs. Where none could be mounted, writing fails."""
+    if not disk.is_mount():
+        with monkeypatch.context() as patched:
+            patched.setattr(NpyWriter, "append", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
+            yield
+        return
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4_096))
+    os.truncate(ballast, ballast.stat().st_size - 12_288)
+    yield
+    ballast.unlink()
+
+
+def test_a_full_disk_is_recorded_search_goes_on_and_the_next_build_succeeds(
+    model: EmbeddingModel, small_disk: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISEARCH_INDEXES_DIR = small_disk
+    store(model, vectors_of(30))
+    served = rebuild_index(model)
+    vectors = vectors_of(300, seed=1)
+    rows = store(model, vectors)
+    with filled(small_disk, monkeypatch):
+        rebuild_due_indexes()
+        rebuild_due_indexes()  # not again at once
+        failed = IndexGeneration.objects.exclude(pk=served.pk).get()
+        assert (failed.status, "No space left" in failed.reason) == (Status.FAILED, True)
+        snapshot = serving.snapshot(model)
+        assert snapshot.generation == served.name
+        assert snapshot.search(vectors[7], 1, EVERYWHERE).ids.tolist() == [rows[7].pk]
+    assert drafts(settings) == []
+    IndexGeneration.objects.filter(pk=failed.pk).update(created_at=failed.created_at - timedelta(hours=1))
+    rebuild_due_indexes()
+    assert opened(model).count == 330
 
 
 # --- one builder ---

@@ -10,17 +10,21 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Group, User
+from django.test import Client
+from django.urls import reverse
 from pytest_django import Settings
 
 from catalog.exceptions import ImageRefused, NoServingModel
 from catalog.models import Collection, EmbeddingModel, Image, Person, Region
+from catalog.uploads import process_again
 from search import serving
+from search.evaluation.collections import read_collection
 from search.exceptions import FaceOutOfRange, FacesNotAllowed, NothingToSearchWith, UnknownPipeline
 from search.indexing import rebuild_index
 from search.querying import Answer, SearchOptions, search_by_image, search_by_region, search_by_stored_image
 from tests.cast import make_face, make_image
 from tests.drawn import image_file, turned_photo
-from tests.library import files_in, put_image, ready, squares
+from tests.library import files_in, process_all, put_image, ready, squares
 from tests.search.vectors import store
 
 pytestmark = pytest.mark.django_db
@@ -415,3 +419,19 @@ def test_a_label_is_a_filter_that_still_fills_k(
     assert images(answer) == wanted
     assert answer.explanation.asks == (1 if few else 2)  # rather than four times as wide until all of it was read
     assert images(search(face(0), k=3, label="Blueish")) == []
+
+
+@pytest.mark.parametrize("index", ["generation and delta"], indirect=True)
+def test_images_that_are_processed_again_stay_where_they_are(shop: Collection, reds: list[Image]) -> None:
+    """Through all doors: search, the image itself, its copies, evaluation; and new ones take their places."""
+    before = images(search(face(0)))
+    process_again([image.pk for image in reds])
+    model = EmbeddingModel.objects.get(pipeline="face")
+    for step in ("waiting", "processed"):
+        assert images(search(face(0))) == before, step
+        assert images(search_by_stored_image(reds[0], options())) == before[1:], step
+        assert Client().get(f"/images/{reds[0].pk}/").status_code == 200, step
+        assert Client().get(reverse("image-rendition", args=[reds[0].pk, 320])).status_code == 200, step
+        assert read_collection(shop, model).images == len(reds), step
+        process_all()
+    assert set(Image.objects.values_list("status", flat=True)) == {"ready"}

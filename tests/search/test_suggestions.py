@@ -112,6 +112,13 @@ def test_a_face_without_a_vector(cast: Cast, model: EmbeddingModel) -> None:
         suggest_people(make_face(make_image(cast.private)), cast.editor)
 
 
+def test_a_face_whose_vector_says_nothing(cast: Cast, model: EmbeddingModel) -> None:
+    asked = make_face(make_image(cast.private))
+    embed(asked, model, [0.0, 0.0])
+    with pytest.raises(NothingToSearchWith, match="nothing in it to compare"):
+        suggest_people(asked, cast.editor)
+
+
 def test_the_address_answers_editors_in_words(cast: Cast, model: EmbeddingModel) -> None:
     asked, ada = face(model, cast.private, 0.0), face(model, cast.private, 0.25, "Ada").person
     assert ada is not None

@@ -44,7 +44,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["delete_strays"] and not options["fix"]:
             raise CommandError("--delete-strays deletes files for good: say --fix, too.", returncode=2)
-        report = Report(fix=options["fix"], shown=None if options["verbosity"] > 1 else SHOWN)
+        shown = None if options["verbosity"] > 1 else SHOWN
+        report = Report(fix=options["fix"], shown=shown, keeps=options["json"])
         with tqdm(disable=None, leave=False) as bar:  # None: not where stderr is no terminal
             looking = Looking(options["deep"], options["delete_strays"], _shown_on(bar))
             for outcome in examine(CHECKS, looking, fix=options["fix"]):

@@ -180,4 +180,4 @@ def _lines(state: Ready) -> list[str]:
     index = f"index {state.generation}" if state.generation else "no index"
     back = ", the way back" if state.is_way_back else ""
     figures = f"{now.have} of {now.total} embeddings{failed}, {index}{back}"
-    return [line for line in (figures, state.in_words, state.trouble) if line]
+    return [line for line in dict.fromkeys((figures, state.in_words, state.stopped, state.trouble)) if line]

@@ -12,8 +12,9 @@
       try {
         const response = await ask(root.dataset.stateUrl);
         const { busy } = await response.json();
-        if (!busy.length) break;
-        root.querySelectorAll("[data-busy-with]").forEach((each, number) => (each.textContent = busy[number] || ""));
+        const lines = root.querySelectorAll("[data-busy-with]");
+        if (busy.length !== lines.length) break; // something has ended, or begun
+        lines.forEach((line, number) => (line.textContent = busy[number]));
       } catch (error) {
         if (error instanceof SessionEnded) break; // the page asks to log in
       }

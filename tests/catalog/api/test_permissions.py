@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils.timezone import now
 
 from catalog.models import Image, IntakeJob, IntakeLine, Person
 from tests.cast import PEOPLE, Cast, make_face, make_image
@@ -18,8 +19,8 @@ def statuses(cast: Cast, method: str, path: str, body: dict[str, Any] | None = N
     return {name: getattr(cast.client(name), method)(API + path, body).status_code for name in PEOPLE}
 
 
-def expected(*codes: int) -> dict[str, int]:
-    return dict(zip(PEOPLE, codes, strict=True))
+def expected(*answers: Any) -> dict[str, Any]:
+    return dict(zip(PEOPLE, answers, strict=True))
 
 
 def test_reading_one_object(cast: Cast) -> None:
@@ -52,6 +53,21 @@ def test_faces_and_names_of_a_public_collection_are_for_its_groups(cast: Cast) -
 def test_images_that_are_not_out_are_for_editors(cast: Cast, state: dict[str, Any]) -> None:
     image = make_image(cast.public, **state)
     assert statuses(cast, "get", f"images/{image.pk}/") == expected(404, 404, 200, 404, 200)
+
+
+def test_what_a_shown_image_waits_for_is_for_its_editors(cast: Cast) -> None:
+    """It was ready and is processed again: everybody sees it, as before."""
+    facts = {"status": "queued", "processed_at": now(), "reason": "Waiting: no model."}
+    image = make_image(cast.public, **facts)
+    make_image(cast.foreign, **facts)
+    told = {}
+    for name in PEOPLE:
+        body = cast.client(name).get(f"{API}images/{image.pk}/").json()
+        told[name] = (body["status"], body["reason"])
+        listed = cast.client(name).get(f"{API}images/").json()["results"]
+        assert {each["reason"] for each in listed if each["id"] == str(image.pk)} == {body["reason"]}
+    quiet, loud = ("queued", ""), ("queued", "Waiting: no model.")
+    assert told == expected(quiet, quiet, loud, quiet, loud)
 
 
 def test_changing_needs_an_editor(cast: Cast) -> None:

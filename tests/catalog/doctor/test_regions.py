@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,11 +11,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 from pytest_django import Settings
 
+from catalog import keeping, storage
 from catalog.curation.people import merge_people, undo_merge
 from catalog.doctor.checks import CHECKS
 from catalog.embedding_models import make_serving, register_models
 from catalog.models import Collection, Embedding, EmbeddingModel, Image, Person, Region
 from catalog.vision import networks, registry
+from tests.beside import another
 from tests.doctor import asked, codes, mended, subjects
 from tests.heads import taught_model
 from tests.library import process_all, ready, squares
@@ -185,6 +188,23 @@ def test_a_head_that_is_gone(shop: Collection) -> None:
 def test_a_pipeline_that_nothing_serves(shop: Collection) -> None:
     EmbeddingModel.objects.filter(pipeline="face").delete()
     assert subjects(asked(CHECKS), "pipeline-unserved") == ["face"]
+
+
+def test_a_way_back_that_lacks_what_cannot_be_computed(shop: Collection, settings: Settings) -> None:
+    lost, _ = ready(shop, RED), ready(shop, squares((60, 30, 40, "red")))
+    other = another(settings, "image")
+    key = storage.original_key(lost.pk, lost.format)
+    with storage.open_original(key) as file:
+        content = file.read()
+    storage.originals().delete(key)
+    keeping.ask(other)
+    assert "model-lacks-regions" not in codes(asked(CHECKS))  # workers have not tried it yet
+    assert sum(keeping.batches(EmbeddingModel.objects.get(pk=other.pk), 16)) == 1
+    assert subjects(asked(CHECKS), "model-lacks-regions") == [str(other)]
+    storage.save_original(key, io.BytesIO(content))
+    keeping.ask(other)
+    assert sum(keeping.batches(EmbeddingModel.objects.get(pk=other.pk), 16)) == 1
+    assert asked(CHECKS) == []
 
 
 def test_an_altered_network_is_built_again(db: None, fakes: None, settings: Settings) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -13,11 +14,12 @@ from knox.models import AuthToken
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
-from catalog.models import Collection, EmbeddingModel, Image, IntakeJob, Person
+from catalog.models import Collection, Embedding, EmbeddingModel, Image, IntakeJob, Person
 from search import serving
 from search.indexing import rebuild_index
 from tests.cast import PEOPLE, Cast, assert_problem, make_image
 from tests.drawn import BAD_FILES, png_claiming
+from tests.fakes import MeanColour
 from tests.library import files_in, put_image, ready, squares
 
 pytestmark = pytest.mark.django_db
@@ -229,6 +231,20 @@ def test_a_search_costs_the_same_for_one_result_and_for_many(shop: Collection, d
 @pytest.mark.parametrize(("name", "data", "status", "code"), BAD_FILES)
 def test_a_file_that_cannot_be_searched_with(shop: Collection, name: str, data: bytes, status: int, code: str) -> None:
     assert_problem(post_file(data, name), status, code)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e16])
+def test_an_image_of_which_the_model_makes_nothing(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """An operator's network may give zeros for what is all black; put in, such an image fails."""
+    image = ready(shop, RED)
+    monkeypatch.setattr(MeanColour, "embed", lambda self, crops: np.full((len(crops), self.dimension), value, "f4"))
+    body = assert_problem(post_file(GREY, pipeline="image"), 422, "no-embedding")
+    assert "nothing in it to compare" in body["detail"]
+    region = image.regions.get(pipeline="image")
+    Embedding.objects.filter(region=region).update(vector=np.full(8, value, "<f4").tobytes())
+    assert_problem(post_json(region=str(region.pk)), 422, "no-embedding")
 
 
 def test_limits_that_were_hit_are_told(shop: Collection) -> None:

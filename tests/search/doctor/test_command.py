@@ -20,7 +20,9 @@ from uuid_utils.compat import uuid7
 from catalog import storage
 from catalog.models import Collection, DoomedFiles, Embedding, Image, IntakeJob, IntakeLine
 from search.doctor.checks import PROBLEMS
+from search.doctor.report import Report
 from search.indexing import rebuild_due_indexes
+from search.management.commands import doctor as command
 from tests.cast import make_image
 from tests.doctor import grow_old
 from tests.library import InThread, files_in, process_all, put_image, ready, squares
@@ -113,6 +115,22 @@ def test_of_each_kind_a_few_are_written_out_and_all_are_counted(shop: Collection
     assert ["original-missing", "25", "0", "25"] in [line.split()[:4] for line in said.splitlines()]
     _, all_of_it = doctor("-v", "2")
     assert len([line for line in all_of_it.splitlines() if line.startswith("original-missing  ")]) == 26
+
+
+def test_all_of_it_is_written_and_held_only_for_json(lost: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large site may have a million of a kind."""
+    made = []
+
+    class Watched(Report):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(self)
+
+    monkeypatch.setattr(command, "Report", Watched)
+    _, text = doctor("-v", "2")
+    assert "rendition-missing  " in text
+    assert (made[0].found.total(), made[0].findings) == (2, [])
+    assert len(as_json("-v", "2")["findings"]) == 2
 
 
 def test_what_cannot_be_looked_at_is_said_whatever_else_is_found(lost: list[Image], media: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
+from catalog.doctor.examining import Outcome, Unseen, examine
+from catalog.doctor.findings import Looking
 from catalog.embedding_models import serving_model
 from catalog.models import Collection, Embedding, EmbeddingModel, Region
-from search.doctor import folders, indexes
+from search.doctor import folders, indexes, nobody
 from search.engines.generations import Generations
 from search.engines.registry import index_for
 from search.indexing import rebuild_index
@@ -22,9 +24,10 @@ from search.locks import builder_lock
 from search.models import IndexGeneration
 from tests.doctor import asked, codes, mended, subjects
 from tests.library import InThread, ready, squares
+from tests.search.index_files import alter, flip_last_bit
 
 pytestmark = pytest.mark.django_db
-CHECKS = (*indexes.CHECKS, *folders.CHECKS)
+CHECKS = (*indexes.CHECKS, *folders.CHECKS, *nobody.CHECKS)
 Status = IndexGeneration.Status
 COLOURS = ("red", "blue", "lime")
 
@@ -150,10 +153,7 @@ def test_a_file_that_is_missing(model: EmbeddingModel, name: str) -> None:
 
 
 def test_a_file_that_was_altered_is_found_by_a_deep_look(model: EmbeddingModel) -> None:
-    path = published(model) / "vectors.npy"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    flip_last_bit(published(model) / "vectors.npy")
     assert asked(CHECKS) == []
     assert codes(asked(CHECKS, deep=True, fix=True)) == ["index-damaged"]
 
@@ -166,9 +166,9 @@ def test_a_pointer_that_says_nothing(model: EmbeddingModel) -> None:
 def test_the_generation_before_should_be_whole_too(model: EmbeddingModel) -> None:
     before = published(model)
     rebuild_index(model)
-    (before / "vectors.npy").write_bytes(b"")
+    alter(before / "vectors.npy", b"")
     assert codes(asked(CHECKS, deep=True)) == ["generation-damaged"]
-    (before / "manifest.json").write_bytes(b"{}")
+    alter(before / "manifest.json", b"{}")
     assert codes(asked(CHECKS)) == ["generation-damaged"]
     rebuild_index(model)
     assert asked(CHECKS, deep=True) == []
@@ -257,3 +257,50 @@ def test_it_stays_while_somebody_builds_in_it(orphan: Path) -> None:
     finally:
         os.close(handle)
     assert mended(CHECKS) == ["index-of-nobody"]
+
+
+@pytest.fixture
+def shelf(model: EmbeddingModel, settings: Settings, tmp_path: Path) -> Path:
+    """The storage that hosts hand indexes on by, with the serving model's and that of one that is gone."""
+    folder = tmp_path / "far"
+    backend = "django.core.files.storage.FileSystemStorage"
+    settings.STORAGES = {**settings.STORAGES, "indexes": {"BACKEND": backend, "OPTIONS": {"location": str(folder)}}}
+    rebuild_index(model)
+    shutil.copytree(folder / root_of(model).name, folder / "face-0123456789ab")
+    return folder
+
+
+def test_it_goes_from_the_storage_that_other_hosts_fetch_from(shelf: Path, model: EmbeddingModel) -> None:
+    assert subjects(asked(CHECKS), "index-of-nobody") == ["face-0123456789ab in the storage of indexes"]
+    assert mended(CHECKS) == ["index-of-nobody"]
+    assert [path.name for path in shelf.iterdir()] == [root_of(model).name]
+    assert asked(CHECKS, deep=True) == []
+
+
+def test_what_was_interrupted_half_way_goes_too(shelf: Path, model: EmbeddingModel) -> None:
+    """The pointers go first: then nothing is published there, and files are left."""
+    for path in (shelf / "face-0123456789ab" / "published").iterdir():
+        path.unlink()
+    assert mended(CHECKS) == ["index-of-nobody"]
+    assert not (shelf / "face-0123456789ab").exists()
+
+
+def test_a_storage_that_is_away_is_named_and_the_rest_looked_at(shelf: Path, orphan: Path, settings: Settings) -> None:
+    storages = settings.STORAGES
+    settings.STORAGES = {**storages, "indexes": {"BACKEND": "tests.fakes.StorageAway"}}
+    outcomes = list(examine(nobody.CHECKS, Looking(), fix=True))
+    assert [each.finding.subject for each in outcomes if isinstance(each, Outcome)] == [str(orphan)]
+    assert [each.why for each in outcomes if isinstance(each, Unseen)] == ["the storage of indexes: no route to it"]
+    assert not orphan.exists()
+    settings.STORAGES = storages
+    assert mended(CHECKS) == ["index-of-nobody"]
+
+
+def test_a_deep_look_names_an_engine_whose_vectors_it_cannot_compare(
+    model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "FolderEngine", indexes.ServerEngine)  # as if it were neither of the two
+    outcomes = list(examine(indexes.CHECKS, Looking(deep=True)))
+    assert [each.why for each in outcomes if isinstance(each, Unseen)] == [
+        f"face: {model}: exact does not give its vectors back, so they are not compared."
+    ]

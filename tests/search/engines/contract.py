@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,7 +102,8 @@ class EngineContract:
 
     @classmethod
     def publish(cls, spec: IndexSpec, stored: Stored, chunk: int = 500) -> Stored:
-        stored.reader = cls.write(spec, stored, chunk).publish()
+        cls.write(spec, stored, chunk).publish()
+        stored.reader = cls.engine.open(spec)
         return stored
 
     @pytest.fixture(scope="class", params=list(Metric), ids=str)
@@ -118,7 +120,8 @@ class EngineContract:
         stored = Stored.of(vectors)
         for array in (stored.ids, stored.vectors, stored.collections):
             array.setflags(write=False)
-        writer = cls.engine.start(cls.spec(tmp_path_factory.mktemp("index"), metric))
+        spec = cls.spec(tmp_path_factory.mktemp("index"), metric)
+        writer = cls.engine.start(spec)
         chunks: list[NDArray[Any]] = [
             vectors[:400],
             np.asfortranarray(vectors[400:800].astype(np.float64)),
@@ -127,7 +130,8 @@ class EngineContract:
         for start, chunk in zip(range(0, 1_200, 400), chunks, strict=True):
             part = slice(start, start + 400)
             writer.add(stored.ids[part], chunk, stored.collections[part])
-        stored.reader = writer.publish()
+        writer.publish()
+        stored.reader = cls.engine.open(spec)
         return stored
 
     # --- order, distances, ids ---
@@ -138,9 +142,10 @@ class EngineContract:
             assert hits.ids[0] == stored.ids[place]
             assert hits.distances[0] <= 1e-12
 
-    def test_distances_are_the_true_ones_nearest_first(self, stored: Stored, metric: Metric) -> None:
+    @pytest.mark.parametrize("k", [10, 50])
+    def test_distances_are_the_true_ones_nearest_first(self, stored: Stored, metric: Metric, k: int) -> None:
         query = clustered(1, seed=5)[0]
-        hits = stored.reader.search(query, 50)
+        hits = stored.reader.search(query, k)
         rows = np.searchsorted(stored.ids, hits.ids)
         assert hits.ids.dtype == np.int64
         assert hits.distances.dtype == np.float64
@@ -330,8 +335,8 @@ class EngineContract:
         writer = self.write(spec, Stored.of(clustered(50)))
         with pytest.raises(IndexNotBuilt):
             self.engine.open(spec)
-        reader = writer.publish()
-        assert reader.generation == writer.generation == self.engine.open(spec).generation
+        manifest = writer.publish()
+        assert manifest.generation == writer.generation == self.engine.open(spec).generation
 
     def test_a_reader_notices_a_newer_generation_and_outlives_the_files_of_its_own(self, tmp_path: Path) -> None:
         spec = self.spec(tmp_path / "index")
@@ -373,6 +378,22 @@ class EngineContract:
             older.publish()
         older.discard()
         assert self.engine.open(spec).count == 80
+
+    def test_removed_nothing_of_it_is_left_and_another_index_is_whole(self, tmp_path: Path) -> None:
+        spec, beside = self.spec(tmp_path / "index"), replace(self.spec(tmp_path / "index"), root=tmp_path / "beside")
+        for each in (spec, beside):
+            self.publish(each, Stored.of(clustered(20)))
+        draft = self.write(spec, Stored.of(clustered(30)))
+        self.engine.remove(spec)
+        for ask in (self.engine.open, self.engine.published):
+            with pytest.raises(IndexNotBuilt):
+                ask(spec)
+        with pytest.raises(BuildFailed):
+            draft.publish()
+        draft.discard()
+        self.engine.remove(spec)  # there is nothing any more
+        assert self.engine.open(beside).count == 20
+        assert self.publish(spec, Stored.of(clustered(40))).reader.count == 40
 
     @pytest.fixture(scope="class")
     @classmethod

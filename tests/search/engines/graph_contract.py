@@ -6,8 +6,10 @@ import gc
 import importlib
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +20,9 @@ from search.engines import planning
 from search.engines.errors import BuildFailed, IndexDamaged, InvalidVector
 from search.engines.graph_engine import GraphEngine
 from search.engines.graph_library import Graph, GraphLibrary
-from search.engines.types import Metric, Scope
+from search.engines.types import Metric, Scope, Strategy
 from search.engines.vectors import graph_rows
-from tests.search.engines.contract import DIMENSION, EngineContract, Stored, clustered
+from tests.search.engines.contract import DIMENSION, EngineContract, Stored, clustered, true_distances
 
 
 class GraphContract(EngineContract):
@@ -47,6 +49,19 @@ class GraphContract(EngineContract):
         builder.add(rows[count // 2 :])
         builder.save(root / "graph")
         return self.library.Graph(root / "graph", count, DIMENSION, width), stored
+
+    # --- what is not planned as a scan ---
+
+    @pytest.mark.parametrize("k", [1, 10])
+    def test_distances_of_what_the_graph_found_are_the_true_ones(self, stored: Stored, metric: Metric, k: int) -> None:
+        query = clustered(1, seed=5)[0]
+        hits = stored.reader.search(query, k)
+        assert hits.effort is not None
+        assert hits.effort.strategy is Strategy.GRAPH
+        rows = np.searchsorted(stored.ids, hits.ids)
+        np.testing.assert_allclose(
+            hits.distances, true_distances(stored.vectors[rows], query, metric), rtol=0, atol=1e-9
+        )
 
     # --- scopes that are too large to scan ---
 
@@ -92,8 +107,8 @@ class GraphContract(EngineContract):
         for target in (0.6, 0.98):
             options = self.engine.check_options({**self.options, "target_recall": target})
             spec = self.spec(tmp_path / f"{target}", dimension=48, options=options)
-            reader = self.write(spec, Stored.of(noise)).publish(lambda step, done, total: steps.append(step))
-            measured = reader.manifest.measured
+            manifest = self.write(spec, Stored.of(noise)).publish(lambda step, done, total: steps.append(step))
+            measured = manifest.measured
             widths.append(measured[self.library.WIDTH])
             assert measured["recall"] >= target
             curve = {point["width"]: point for point in measured["curve"]}
@@ -128,6 +143,20 @@ class GraphContract(EngineContract):
         many = graph.nearest_of_many(stored.vectors[:30], 100)
         assert [int(near[0]) for near in many] == list(range(30))
         assert {len(near) for near in many} == {100}
+
+    def test_threads_that_ask_for_different_k_each_get_theirs(self, tmp_path: Path) -> None:
+        """NMSLIB's width is one number for all of them; a narrower one than k finds fewer than k."""
+        graph, stored = self.built_graph(tmp_path, 1_200, width=16)
+        start = threading.Barrier(8)
+
+        def ask(seed: int) -> list[tuple[int, int]]:
+            random = np.random.default_rng(seed)
+            start.wait()
+            wanted = random.choice([1, 5, 100, 400], 400).tolist()
+            return [(k, len(graph.nearest(stored.vectors[random.integers(1_200)], k))) for k in wanted]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert [short for answers in pool.map(ask, range(8)) for short in answers if short[0] != short[1]] == []
 
     @pytest.mark.parametrize(
         "row",

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from search.engines.exact import Exact, ExactReader
+from search.engines.folder_engine import Built
 from search.engines.generations import Stamp
+from search.engines.incoming import RowCount
 from search.engines.manifest import Manifest
-from search.engines.types import EVERYWHERE, Hits, Scope
+from search.engines.types import EVERYWHERE, Hits, IndexSpec, Progress, Scope
 
 
 class LyingReader(ExactReader):
@@ -117,3 +119,10 @@ class CountsWrong(Lying):
 
 class Dies(Lying):
     made = DyingReader
+
+
+class SaysNoRecall(Exact):
+    """No lie: its build measures nothing."""
+
+    def build(self, folder: Path, spec: IndexSpec, rows: RowCount, progress: Progress | None = None) -> Built:
+        return Built()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.engines.exact import Exact
-from search.engines.scan import exact_search, nearest_of
+from search.engines.scan import exact_search, nearest_of, squared_norms
 from search.engines.types import Metric
 from tests.search.engines.contract import EngineContract, Stored, clustered
 
@@ -26,7 +26,8 @@ def test_the_float32_pass_loses_no_true_neighbour(metric: Metric, scale: float) 
     for place in (0, 1, 2, 51):
         hits = exact_search(stored.ids, vectors, vectors[place], 15, metric)
         every = exact_search(stored.ids, vectors, vectors[place], 400, metric)
-        assert hits.ids.tolist() == every.ids[:15].tolist()
+        kept = exact_search(stored.ids, vectors, vectors[place], 15, metric, squares=squared_norms(vectors))
+        assert hits.ids.tolist() == kept.ids.tolist() == every.ids[:15].tolist()
 
 
 def test_rows_limit_the_scan() -> None:

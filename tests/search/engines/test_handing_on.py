@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -25,11 +26,14 @@ from search.engines import following
 from search.engines.depot import Depot
 from search.engines.errors import BuildFailed, IndexDamaged, IndexNotBuilt
 from search.engines.exact import Exact
+from search.engines.following import Follower
 from search.engines.generations import Generations
-from search.engines.protocols import IndexReader, IndexWriter
+from search.engines.manifest import Manifest
+from search.engines.protocols import IndexWriter
 from search.engines.registry import index_for
 from search.engines.types import IndexSpec, Metric
 from tests.search.engines.contract import DIMENSION, Stored, clustered
+from tests.search.index_files import flip_last_bit
 
 ENGINE = Exact()
 INDEX = "face-abababababab"
@@ -71,7 +75,7 @@ def written(spec: IndexSpec, count: int) -> IndexWriter:
     return writer
 
 
-def publish(spec: IndexSpec, count: int) -> IndexReader:
+def publish(spec: IndexSpec, count: int) -> Manifest:
     return written(spec, count).publish()
 
 
@@ -122,8 +126,14 @@ def publish_second(built: Path, tmp_path: Path) -> Callable[[], str]:
 
 
 def happened(built: Path, tmp_path: Path) -> str:
-    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True, copy_function=replacing)
     return serves(host(tmp_path, "here", None))
+
+
+def replacing(source: str, target: str) -> None:
+    """What is published is read-only."""
+    Path(target).unlink(missing_ok=True)
+    shutil.copy2(source, target)
 
 
 def settle() -> None:
@@ -350,12 +360,94 @@ def test_a_copy_that_was_damaged_here_is_fetched_again(here: IndexSpec, there: I
     name = serves(here)
     fetched(there)
     vectors = there.root / name / "vectors.npy"
-    vectors.write_bytes(flip(vectors.read_bytes()))
+    flip_last_bit(vectors)
     with pytest.raises(IndexDamaged):
         ENGINE.open(there)
     wait_for(lambda: vectors.read_bytes() == (here.root / name / "vectors.npy").read_bytes())
     wait_for(lambda: left_over(there) == [])
     assert ENGINE.open(there).count == 40
+
+
+class Counting(FileSystemStorage):
+    """Remembers the files that were read."""
+
+    def __init__(self, location: Path) -> None:
+        super().__init__(location=location)
+        self.read: list[str] = []
+
+    def open(self, name: str, mode: str = "rb") -> Any:
+        self.read.append(name.rsplit("/", maxsplit=1)[-1])
+        return super().open(name, mode)
+
+    def fetches(self) -> int:
+        return self.read.count("vectors.npy")
+
+
+def test_a_damaged_upload_is_fetched_ever_more_rarely(
+    here: IndexSpec,
+    tmp_path: Path,
+    shelf: Path,
+    publish_second: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage, now = Counting(shelf), 1_000.0
+    there = host(tmp_path, "there", storage)
+    served = fetched(there)
+    second = publish_second()
+    flip_last_bit(shelf / INDEX / second / "vectors.npy")
+    monkeypatch.setattr(following, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(following, "LOOK_AFTER_FAILURE_SECONDS", 60.0)
+    storage.read.clear()
+    assert fetched(there) == served
+    for number, pause in enumerate((60, 120, 240, 480, 960, 1920, 3600, 3600), start=1):
+        now += pause - 1
+        assert (fetched(there), storage.fetches()) == (served, number)
+        now += 1
+        assert (fetched(there), storage.fetches()) == (served, number + 1)
+    flip_last_bit(shelf / INDEX / second / "vectors.npy")  # once more, which mends it
+    now += 3_600
+    assert fetched(there) == second
+
+
+def test_where_the_newest_upload_is_damaged_a_new_host_takes_the_one_before(
+    here: IndexSpec, there: IndexSpec, shelf: Path, publish_second: Callable[[], str]
+) -> None:
+    first, second = serves(here), publish_second()
+    flip_last_bit(shelf / INDEX / second / "vectors.npy")
+    assert fetched(there) == first
+    assert left_over(there) == []
+    flip_last_bit(shelf / INDEX / second / "vectors.npy")
+    assert fetched(there) == second
+
+
+def test_processes_that_saw_the_same_damage_fetch_once(here: IndexSpec, tmp_path: Path, shelf: Path) -> None:
+    storage = Counting(shelf)
+    there = host(tmp_path, "there", storage)
+    name, stamp = fetched(there), Generations(there.root).stamp()
+    processes = [Follower(there, ENGINE.name) for _ in range(3)]
+    for process in processes:
+        process.fetch_again(name, stamp)
+    storage.read.clear()
+    pointers = set()
+    for process in processes:
+        process.catch_up()
+        pointers.add(Generations(there.root).stamp())
+    assert (storage.fetches(), len(pointers)) == (1, 1)
+
+
+def test_what_was_damaged_here_does_not_push_out_the_good_one_before_it(
+    here: IndexSpec, there: IndexSpec, publish_second: Callable[[], str]
+) -> None:
+    first, second = fetched(there), publish_second()
+    assert fetched(there) == second
+    flip_last_bit(there.root / second / "vectors.npy")
+    process = Follower(there, ENGINE.name)
+    process.fetch_again(second, Generations(there.root).stamp())
+    third = publish(here, 60).generation
+    process.catch_up()
+    assert serves(there) == third
+    flip_last_bit(there.root / third / "vectors.npy")
+    assert ENGINE.open(replace(there, depot=None)).generation == first
 
 
 # --- builders ---

@@ -7,6 +7,8 @@ import logging
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +20,10 @@ from pytest_django import Settings
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed (requirements/milvus.txt)")
 
-from catalog.models import Collection
+from catalog.doctor.examining import Outcome
+from catalog.models import Collection, Embedding, EmbeddingModel
 from search import serving
+from search.doctor import indexes, nobody
 from search.engines import milvus_reader
 from search.engines.errors import IndexDamaged, IndexUnreachable
 from search.engines.milvus import Milvus
@@ -28,6 +32,8 @@ from search.engines.registry import configured_engine, index_for
 from search.engines.types import EVERYWHERE, IndexSpec, Metric, Scope, Strategy
 from search.health import index_trouble
 from search.indexing import rebuild_index
+from search.switching import removal
+from tests.doctor import asked
 from tests.search.engines.contract import DIMENSION, FINGERPRINT, EngineContract, Stored, clustered
 from tests.search.engines.milvus_lite import ADDRESS, connection_to, milvus_lite, milvus_uri, names_at
 from tests.search.vectors import make_model, store
@@ -143,6 +149,26 @@ class TestMilvus(EngineContract):
         stored = self.publish(self.spec(tmp_path / "index"), Stored.of(vectors))
         assert stored.reader.search(vectors[40], 5).ids.tolist() == stored.ids[40:45].tolist()
 
+    def test_what_is_removed_is_gone_from_the_server_and_what_is_there_can_be_listed(self, tmp_path: Path) -> None:
+        spec = self.spec(tmp_path / "face-0123456789ab")
+        beside = replace(spec, root=tmp_path / "face-0123456789cd")
+        draft = self.engine.start(self.spec(tmp_path / "face-0123456789ef", connection=spec.connection))
+        for each in (spec, spec, beside):
+            self.publish(each, Stored.of(clustered(20)))
+        assert self.engine.indexes(spec) == ["face_0123456789ab", "face_0123456789cd", "face_0123456789ef"]
+        self.engine.remove(spec)
+        draft.discard()
+        assert self.engine.indexes(spec) == ["face_0123456789cd", "face_0123456789ef"]
+        assert not [name for name in names_at(spec.connection) if "0123456789ab" in name]
+
+    def test_vectors_come_back_as_they_were_stored(self, metric: Metric, tmp_path: Path) -> None:
+        spec = self.spec(tmp_path / "index", metric)
+        stored = self.publish(spec, Stored.of(clustered(50)))
+        found = self.engine.fetch(spec, stored.reader.manifest, np.append(stored.ids[40:10:-3], 7))  # 7 is nobody's
+        rows = np.searchsorted(stored.ids, found.ids)
+        assert sorted(rows) == list(range(13, 41, 3))
+        np.testing.assert_array_equal(found.vectors, stored.vectors[rows])
+
     def test_kill_9_of_a_builder_leaves_what_served(self, tmp_path: Path) -> None:
         spec = self.spec(tmp_path / "index")
         served = self.publish(spec, Stored.of(clustered(50))).reader
@@ -177,7 +203,8 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path) -> None:
         )
         writer = engine.start(spec)
         writer.add(stored.ids, stored.vectors, stored.collections)
-        reader = writer.publish()
+        writer.publish()
+        reader = engine.open(spec)
         late = engine.start(spec)
         lite.kill()
 
@@ -225,6 +252,62 @@ def test_the_site_answers_from_the_database_while_the_server_is_away(
         assert (again.generation, found(again)) == (row.name, rows)
         row.refresh_from_db()
         assert TOKEN not in f"{row.parameters} {row.reason} {caplog.text}"
+
+
+@pytest.fixture
+def kept_there(milvus_uri: str, tmp_path: Path, settings: Settings) -> Iterator[EmbeddingModel]:
+    """The serving model of faces with its index in Milvus; names begin with a prefix of this test's own."""
+    there = asdict(connection_to(milvus_uri, tmp_path))
+    settings.VISEARCH_ENGINES = {"milvus": {"BACKEND": "search.engines.milvus.Milvus", "CONNECTION": there}}
+    settings.VISEARCH_INDEXES = {"face": {"ENGINE": "milvus", "METRIC": "l2"}}
+    shop, model = Collection.objects.create(name="shop"), make_model()
+    store(shop, model, (1, 0), (2, 0), (0, 3))
+    rebuild_index(model)
+    yield model
+    assert looked(deep=True) == []
+
+
+def looked(*, deep: bool = False, fix: bool = False) -> list[Outcome]:
+    return asked((*indexes.CHECKS, *nobody.CHECKS), deep=deep, fix=fix)
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.django_db
+def test_a_model_that_is_dropped_leaves_nothing_in_milvus(kept_there: EmbeddingModel) -> None:
+    connection = index_for("face", kept_there.fingerprint, 2)[1].connection
+    assert names_at(connection)
+    EmbeddingModel.objects.update(state="retired")
+    removal.drop(kept_there, None)
+    assert names_at(connection) == []
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.django_db
+def test_the_doctor_finds_what_milvus_keeps_of_a_model_that_is_gone(kept_there: EmbeddingModel) -> None:
+    """Not what another site keeps there, whose prefix begins with ours."""
+    connection = index_for("face", kept_there.fingerprint, 2)[1].connection
+    foreign = f"{connection.prefix}_two_face_0123456789ab_manifests"
+    server_of(connection).ensure_table(foreign)
+    assert looked() == []
+    Embedding.objects.all().delete()
+    EmbeddingModel.objects.all().delete()
+    (found,) = looked(fix=True)
+    assert (found.finding.code, found.mended) == ("index-of-nobody", True)
+    assert found.finding.subject == f"face-{kept_there.fingerprint[:12]} on the server of milvus"
+    assert names_at(connection) == [foreign.removeprefix(connection.prefix)]
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.django_db
+def test_a_deep_look_compares_the_vectors_that_milvus_keeps(kept_there: EmbeddingModel) -> None:
+    row = Embedding.objects.order_by("id")[1]
+    vector = bytes(row.vector)
+    Embedding.objects.filter(pk=row.pk).update(vector=vector[4:] + vector[:4])
+    assert looked() == []
+    (found,) = looked(deep=True)
+    assert found.finding.code == "index-differs"
+    assert "of 3 embeddings 0 are not in" in found.finding.what and "1 are others" in found.finding.what
+    Embedding.objects.filter(pk=row.pk).update(vector=vector)
 
 
 def found(snapshot: serving.Snapshot) -> list[int]:
@@ -289,7 +372,7 @@ def test_the_token_is_nowhere(milvus_uri: str, tmp_path: Path, settings: Setting
         spec = IndexSpec(tmp_path, FINGERPRINT, DIMENSION, Metric.L2, Milvus.check_options({}), None, connection)
         writer, stored = Milvus().start(spec), Stored.of(clustered(5))
         writer.add(stored.ids, stored.vectors, stored.collections)
-        assert TOKEN not in writer.publish().manifest.text()
+        assert TOKEN not in writer.publish().text()
         nowhere = connection_to("http://127.0.0.1:9", tmp_path, token=TOKEN, timeout=0.5)
         with pytest.raises(IndexUnreachable) as refused:
             server_of(nowhere)

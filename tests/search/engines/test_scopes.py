@@ -25,9 +25,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> IndexReader:
     """Row n has the id n."""
     engine = NmslibHnsw()
     root: Path = tmp_path_factory.mktemp("index")
-    writer = engine.start(IndexSpec(root, FINGERPRINT, DIMENSION, Metric.L2, engine.check_options({})))
+    spec = IndexSpec(root, FINGERPRINT, DIMENSION, Metric.L2, engine.check_options({}))
+    writer = engine.start(spec)
     writer.add(np.arange(ROWS), VECTORS, COLLECTIONS)
-    return writer.publish()
+    writer.publish()
+    return engine.open(spec)
 
 
 def effort_of(hits: Hits) -> Effort:

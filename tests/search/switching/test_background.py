@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
 
@@ -78,11 +85,35 @@ def test_uploads_come_first(shop: Collection, images: list[Image], other: Embedd
     waiting = put_image(shop, squares((60, 10, 40, "blue")))
     assert not fill_a_while().more  # beat asks again; a message would only turn in circles
     assert count_of(other) == 0
+    said = readiness(EmbeddingModel.objects.get(pk=other.pk)).in_words
+    assert said == "waiting until the images that were put in are processed, 0 of 3"
+    cache.clear()
+    fill_a_while()
+    assert readiness(EmbeddingModel.objects.get(pk=other.pk)).in_words == said
     process_all()
     waiting.refresh_from_db()
     assert waiting.status == "ready"
     fill_a_while()
     assert count_of(other) == 4
+
+
+def test_images_that_wait_for_what_a_person_has_to_mend_do_not_hold_it_up(
+    shop: Collection, images: list[Image], other: EmbeddingModel
+) -> None:
+    """Those of a changed model wait until another one serves, which has to be filled first."""
+    EmbeddingModel.objects.filter(pk=serving_model("face").pk).update(fingerprint="0" * 64)
+    waiting = [put_image(shop, squares((place, 10, 40, "blue"))) for place in (50, 60)]
+    process_all()
+    Image.objects.filter(status="queued").update(lease_until=timezone.now() - timedelta(seconds=1))  # rested
+    assert Image.objects.pending().count() == 2
+    ask(other)
+    fill_a_while()
+    assert count_of(other) == 3
+    Image.objects.filter(pk=waiting[0].pk).update(attempts=1)  # tried, and due to be tried again
+    Embedding.objects.filter(model=other).delete()
+    ask(other)
+    fill_a_while()
+    assert count_of(other) == 0
 
 
 def test_an_upload_interrupts_it_after_a_batch(
@@ -145,6 +176,68 @@ def test_what_cannot_be_read_is_tried_once_and_again_when_somebody_asks(
     ask(other)
     fill_a_while()
     assert count_of(other) == 3
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("how", ["stale", "unmounted", "no folder"])
+def test_a_storage_that_is_away_is_no_images_fault(
+    other: EmbeddingModel,
+    how: str,
+    media: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stale(key: str) -> None:
+        raise OSError(116, "Stale file handle")
+
+    ask(other)
+    if how == "stale":
+        monkeypatch.setattr(storage, "open_original", stale)
+    else:
+        (media / "originals").rename(media / "away")
+    if how == "unmounted":
+        (media / "originals").mkdir()
+    assert fill_a_while() == background.Slice(more=False, to_index=[])  # no index of a part
+    now = readiness(EmbeddingModel.objects.get(pk=other.pk))
+    assert (now.standing.have, now.standing.failed, now.model.filled_to) == (0, 0, 0)
+    why = "(Stale file handle)" if how == "stale" else "empty, or not there"
+    assert now.in_words == "stopped, and tried again every minute" and why in now.stopped
+    call_command("model", "list", "--pipeline", "image")
+    assert now.stopped in capsys.readouterr().out
+    with pytest.raises(CannotServe, match="cannot serve yet"):
+        make_serving(other)
+    monkeypatch.undo()
+    if how == "unmounted":
+        (media / "originals").rmdir()
+    if how != "stale":
+        (media / "away").rename(media / "originals")
+    fill_a_while()
+    now = readiness(EmbeddingModel.objects.get(pk=other.pk))
+    assert (now.standing.have, now.stopped, now.in_words) == (3, "", "kept up to date")
+
+
+def test_an_unexpected_error_is_seen_where_its_model_is(
+    images: list[Image], other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("/secret/path is on fire")
+
+    ask(other)
+    with monkeypatch.context() as patched:
+        patched.setattr(keeping, "batches", broken)
+        fill_a_while()
+    root = Client()
+    root.force_login(User.objects.create_superuser("root"))
+    page = reverse("admin:catalog_embeddingmodel_change", args=[other.pk])
+    text = root.get(page).content.decode()
+    assert "stopped, and tried again every minute" in text and "the worker&#x27;s log says what" in text
+    assert "/secret" not in text
+    assert pause(EmbeddingModel.objects.get(pk=other.pk))
+    assert "tried again every minute" not in root.get(page).content.decode()
+    ask(other)
+    fill_a_while()
+    text = root.get(page).content.decode()
+    assert "kept up to date" in text and "log says what" not in text
 
 
 def test_paused_it_stays_as_it_is_until_somebody_goes_on(images: list[Image], other: EmbeddingModel) -> None:
@@ -249,6 +342,27 @@ def test_its_index_is_built_before_it_serves_and_not_while_it_is_filled(
     sent.clear()
     tasks.fill()
     assert sent == []
+
+
+def test_one_that_cannot_be_built_is_not_built_every_minute(
+    images: list[Image], other: EmbeddingModel, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr("search.indexing._stream", full)
+    ask(other)
+    for _ in range(3):
+        tasks.fill()
+        if sent:
+            with pytest.raises(RuntimeError):
+                rebuild_on_request(str(other.pk))
+            sent.clear()
+    failed = other.generations.get()
+    assert failed.status == "failed"
+    other.generations.update(created_at=timezone.now() - timedelta(minutes=31))
+    tasks.fill()
+    assert sent == [f"rebuild {other.pk}"]
 
 
 def test_beat_keeps_the_index_of_the_way_back(

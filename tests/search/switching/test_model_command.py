@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from catalog.vision import registry
 from search import tasks
 from search.indexing import rebuild_index
 from search.models import EvaluationRun
+from search.switching import background
 from search.switching.background import fill_a_while
 from tests.heads import taught_model
 from tests.library import ready, squares
@@ -219,3 +221,24 @@ def test_what_other_hosts_fetch_goes_too(
     run("drop", first.embedder, "--yes", "--force")
     files = [path for path in (tmp_path / "depot").rglob("*") if path.is_file()]
     assert {path.relative_to(tmp_path / "depot").parts[0] for path in files} == {kept}
+
+
+def test_where_the_storage_is_away_the_rest_goes_and_the_doctor_removes_what_is_left(
+    images: list[Image], other: EmbeddingModel, settings: Settings, tmp_path: Path
+) -> None:
+    def far(backend: str) -> None:
+        place = {"BACKEND": backend, "OPTIONS": {"location": str(tmp_path / "far")}}
+        settings.STORAGES = {**settings.STORAGES, "indexes": place}
+
+    far("django.core.files.storage.FileSystemStorage")
+    background.ask(other)
+    fill_a_while()
+    rebuild_index(other)
+    far("tests.fakes.StorageAway")
+    run("drop", other.embedder, "--yes")
+    assert not EmbeddingModel.objects.filter(pk=other.pk).exists()
+    assert list(Path(settings.VISEARCH_INDEXES_DIR).iterdir()) == []
+    far("django.core.files.storage.FileSystemStorage")
+    assert list((tmp_path / "far").iterdir())
+    call_command("doctor", "--fix", stdout=StringIO())
+    assert list((tmp_path / "far").iterdir()) == []

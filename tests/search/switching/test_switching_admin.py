@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.template.defaultfilters import filesizeformat
 from django.test import Client
 from django.urls import reverse
 
 from catalog.embedding_models import make_serving, serving_model
 from catalog.models import Collection, Embedding, EmbeddingModel, Image
-from search import tasks
+from search import progress, tasks
 from search.admin import switching
-from search.models import EvaluationRun
+from search.indexing import rebuild_index
+from search.models import EvaluationRun, IndexGeneration
+from search.progress import REQUESTED, BuildProgress
+from search.switching import background
 from search.switching.background import fill_a_while
 from search.switching.comparing import compare_on_request
 from search.switching.removal import drop_on_request
@@ -84,7 +89,7 @@ def test_it_is_filled_paused_and_gone_on_with(
     fill_a_while()
     text = root.get(page(other)).content.decode()
     assert "9 of 9" in text and "kept up to date" in text
-    assert root.get(url("fill_state", other)).json() == {"busy": []}
+    assert root.get(url("fill_state", other)).json() == {"busy": ["waiting for a worker"]}  # that builds its index
     said = [entry.change_message for entry in LogEntry.objects.filter(object_id=str(other.pk)).order_by("pk")]
     assert said == ["Asked workers to compute what it lacks.", "Paused computing what it lacks.", said[0]]
 
@@ -115,6 +120,74 @@ def test_what_cannot_be_compared_says_why(root: Client, shop: Collection, other:
     report = reported("image")
     assert report is not None and report.went_wrong and "it holds no images" in report.said
     assert not EvaluationRun.objects.exists()
+    text = root.get(page(other)).content.decode()
+    assert "it holds no images" in text and "Look at it" not in text  # that is here
+    assert "it holds no images" in root.get(page(serving_model("image"))).content.decode()
+
+
+def test_what_a_worker_is_at_is_on_its_page_and_followed(
+    root: Client, shop: Collection, images: list[Image], other: EmbeddingModel
+) -> None:
+    assert 'data-busy=""' in root.get(page(other)).content.decode()
+    press(root, "fill", other)
+    press(root, "compare", other, collection=str(shop.pk))
+    progress.report(other, BuildProgress(REQUESTED))
+    busy = root.get(url("fill_state", other)).json()["busy"]
+    assert busy == ["waiting for a worker", "waiting for a worker, 0 of 9", "waiting for a worker"]
+    text = root.get(page(other)).content.decode()
+    assert 'data-busy="1"' in text
+    assert re.findall(r"<span data-busy-with>([^<]*)<", text) == busy
+
+
+def test_builds_are_on_its_page_and_why_one_failed(
+    root: Client, images: list[Image], other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background.ask(other)
+    fill_a_while()
+    row = rebuild_index(other)
+    text = root.get(page(other)).content.decode()
+    assert row.name in text and filesizeformat(row.bytes) in text
+    IndexGeneration.objects.create(
+        embedding_model=other, name="00000009-aaaaaaaa", engine="exact", status="failed", reason="The disk is <full>."
+    )
+    assert "The disk is &lt;full&gt;." in root.get(page(other)).content.decode()
+    user = User.objects.create_user("reader", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__model="embeddingmodel"))
+    client = Client()
+    client.force_login(user)
+    assert "The disk is" not in client.get(page(other)).content.decode()
+
+
+def test_the_way_back_is_named_and_what_ending_its_upkeep_means(
+    root: Client, images: list[Image], other: EmbeddingModel
+) -> None:
+    first = serving_model("image")
+    make_serving(other)
+    everything = reverse("admin:catalog_embeddingmodel_changelist")
+    assert "the way back, kept up" in root.get(everything).content.decode()
+    text = root.get(page(first)).content.decode()
+    assert "The way back of image" in text and "Stop keeping it up" in text and ">Retire<" not in text
+    press(root, "retire", first)
+    assert "the way back" in root.get(everything).content.decode()
+    text = root.get(page(first)).content.decode()
+    assert "It is not kept up" in text and "Stop keeping it up" not in text
+
+
+def test_before_a_switch_the_page_says_that_a_large_index_is_built_first(
+    root: Client, images: list[Image], other: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, sent: list[Any]
+) -> None:
+    asked = url("serve", other)
+    assert "exactly from the database until its index is built" in root.get(asked).content.decode()
+    monkeypatch.setattr("search.switching.ready.EXACT_IS_QUICK", 5)
+    text = root.get(asked).content.decode()
+    assert "9 embeddings are computed, and its index is built first, by a worker" in text
+    background.ask(other)
+    fill_a_while()
+    text = root.get(asked).content.decode()
+    assert "Its index is built first, by a worker" in text and "exactly from the database" not in text
+    monkeypatch.setattr(tasks.serve, "delay", lambda *args: sent.append(("serve", args)))
+    said = told(press(root, "serve", other, instead_of=str(serving_model("image").pk)))
+    assert "A worker builds its index; then" in said and sent[-1][0] == "serve"
 
 
 def test_retired_it_keeps_what_it_has(root: Client, images: list[Image], other: EmbeddingModel) -> None:

@@ -148,9 +148,9 @@ def test_much_to_compute_is_a_workers(
     assert "A worker computes 2 embeddings" in told(let_serve(root, model, base))
     assert serving_model("image") == base
     assert reported("image") == Report(busy="waiting for a worker", model=str(model.pk))
-    (name, (key, user)) = sent[-1]
+    (name, (key, user, seen)) = sent[-1]
     assert name == "serve"
-    serve_on_request(model.pk, user)  # as the worker does
+    serve_on_request(model.pk, user, seen)  # as the worker does
     assert key == str(model.pk) and serving_model("image") == model
     assert reported("image") == Report(said=f"{model} serves now.", model=str(model.pk))
 

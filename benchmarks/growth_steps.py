@@ -236,7 +236,8 @@ class Answered:
 def follow(model: EmbeddingModel, case: Case, queries: NDArray[np.float32]) -> Answer:
     """Seconds from the pointer's move to the first answer by the new generation; the longest answers meanwhile, in ms.
 
-    One thread opens the new generation within its query, the others go on with the old one.
+    A small generation is opened within a query of one thread, a large one in a thread beside them (search.serving); the
+    longest answer is that query, or the one that shared the processor with it most.
     """
     answers: list[Answered] = []
     over = threading.Event()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from django.core.exceptions import ImproperlyConfigured
@@ -274,9 +275,15 @@ def _ids_since(model: EmbeddingModel | None, last_id: int) -> list[int]:
 
 def _fill(row: EmbeddingModel, progress: filling.Progress | None = None) -> None:
     """Raises CannotServe."""
-    try:
+    with _from_originals(row):
         for each in lineage(row):
             (filling if each.derived_from else filling_from_images).fill(each, progress)
+
+
+@contextmanager
+def _from_originals(row: EmbeddingModel) -> Iterator[None]:
+    try:
+        yield
     except StorageUnavailable as error:
         raise CannotServe(f"{row} cannot serve yet. {error}") from error
 
@@ -336,10 +343,8 @@ def _complete(row: EmbeddingModel, present: EmbeddingModel | None, beside: Besid
 def _fill_since(row: EmbeddingModel, came: Sequence[int], of_base: int) -> None:
     """By their ids, which are few: the database would plan for half of all above a number."""
     base = lineage(row)[0]
-    try:
+    with _from_originals(row):
         filling_from_images.fill(base, among=came)
-    except StorageUnavailable as error:
-        raise CannotServe(f"{row} cannot serve yet. {error}") from error
     if row != base:
         filling.fill(row, among=_ids_since(base, of_base))
 

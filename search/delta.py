@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.models import EmbeddingModel
 from catalog.selectors import iter_vectors
-from search.engines.scan import exact_search
+from search.engines.scan import exact_search, squared_norms
 from search.engines.types import Hits, Metric, Scope
 from search.engines.vectors import usable_rows
 
@@ -40,6 +40,7 @@ class Delta:
         self._highest_id = after_id
         self._ids = np.empty(0, dtype=np.int64)
         self._vectors = np.empty((0, model.dimension), dtype=np.float32)
+        self._squares = np.empty(0, dtype=np.float32)  # of their norms
         self._collections = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -56,8 +57,9 @@ class Delta:
         with self._lock:  # a consistent view; the arrays behind it are only ever appended to or replaced
             count = self._count
             ids, vectors, collections = self._ids[:count], self._vectors[:count], self._collections[:count]
+            squares = self._squares[:count]
         rows = None if scope.is_everything else np.flatnonzero(_in_scope(ids, collections, scope))
-        return exact_search(ids, vectors, vector, k, metric, rows)
+        return exact_search(ids, vectors, vector, k, metric, rows, squares)
 
     def _append(self, ids: NDArray[np.int64], vectors: NDArray[np.float32], collections: NDArray[np.int64]) -> None:
         highest_id = int(ids[-1])
@@ -70,9 +72,11 @@ class Delta:
             room = max(end, int(len(self._ids) * GROWTH))
             self._ids = _grown(self._ids, room)
             self._vectors = _grown(self._vectors, room)
+            self._squares = _grown(self._squares, room)
             self._collections = _grown(self._collections, room)
         new = slice(self._count, end)
         self._ids[new], self._vectors[new], self._collections[new] = ids, vectors, collections
+        self._squares[new] = squared_norms(vectors)
         self._count, self._highest_id = end, highest_id
 
 

@@ -201,7 +201,7 @@ def _exactly(model: EmbeddingModel, spec: IndexSpec, error: EngineError) -> _Hel
     """The database alone. A generation that was dropped has a newer one, so that the next query looks at once."""
     logger.error(UNUSABLE, model, error)
     pause = LOOK_AGAIN_AFTER_DAMAGE_SECONDS if isinstance(error, IndexUnreachable) else 0.0
-    return _Held(model.pipeline, Snapshot(model, spec, None, Delta(model, after_id=0)), time.monotonic() + pause)
+    return _without_generation(model, spec, None, pause)
 
 
 def index_size(model: EmbeddingModel, count: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,19 +47,15 @@ def _on_this_machine() -> Iterator[Finding]:
         folders = sorted(path for path in root.iterdir() if path.is_dir())
     except FileNotFoundError:  # nothing was ever built
         return
-    for path in folders:
-        match = _INDEX.fullmatch(path.name)
-        if match and _is_nobodys(match[1], match[2]):
-            yield OF_NOBODY.of(str(path), "no embedding model", partial(_remove_folder, path, match[1], match[2]))
+    for name, *model in _lost(path.name for path in folders):
+        yield OF_NOBODY.of(str(root / name), "no embedding model", partial(_remove_folder, root / name, *model))
 
 
 def _in_the_storage() -> Iterator[Finding]:
     depot = depot_of("")
-    for name in indexes_in(depot.storage) if depot is not None else ():
-        match = _INDEX.fullmatch(name)
-        if match and _is_nobodys(match[1], match[2]):
-            subject = f"{name} in the storage of indexes"
-            yield OF_NOBODY.of(subject, "no embedding model", partial(_withdraw, name, match[1], match[2]))
+    for name, *model in _lost(indexes_in(depot.storage) if depot is not None else ()):
+        subject = f"{name} in the storage of indexes"
+        yield OF_NOBODY.of(subject, "no embedding model", partial(_withdraw, name, *model))
 
 
 def _on_servers() -> Iterator[Finding]:
@@ -68,10 +64,8 @@ def _on_servers() -> Iterator[Finding]:
         with suppress(ImproperlyConfigured):  # search.E003 names it
             engine, spec = index_for(pipeline, "", 1)
             if isinstance(engine, ServerEngine):
-                matches = (_INDEX.fullmatch(name) for name in engine.indexes(spec))
-                found = [match[2] for match in matches if match and match[1] == _spelled(pipeline)]
-                for fingerprint in found:
-                    if _is_nobodys(pipeline, fingerprint):
+                for _, of, fingerprint in _lost(engine.indexes(spec)):
+                    if of == _spelled(pipeline):
                         subject = f"{pipeline}-{fingerprint} on the server of {engine.name}"
                         yield OF_NOBODY.of(subject, "no embedding model", partial(_remove, pipeline, fingerprint))
 
@@ -81,6 +75,13 @@ PLACES = {
     "the storage of indexes": _in_the_storage,
     "servers of indexes": _on_servers,
 }
+
+
+def _lost(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Of what is called as indexes are, that of models which are gone: its name, pipeline and fingerprint."""
+    for match in filter(None, map(_INDEX.fullmatch, names)):
+        if _is_nobodys(match[1], match[2]):
+            yield match[0], match[1], match[2]
 
 
 def _is_nobodys(pipeline: str, fingerprint: str) -> bool:

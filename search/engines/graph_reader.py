@@ -27,7 +27,7 @@ from search.engines.vectors import graph_row
 OpenGraph = Callable[[Path, Manifest, int], Graph]
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """``query`` as it was asked, float32 (d,), and ``target``, the same as the graph knows it."""
 
     query: NDArray[np.float32]
@@ -50,15 +50,15 @@ class GraphReader(FolderReader):
         self._width = self._graph.width
 
     def _nearest(self, query: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
-        asked = Asked(query, graph_row(query, self.manifest.metric), k, allowed)
+        question = Question(query, graph_row(query, self.manifest.metric), k, allowed)
         spent = 0
         rounds = self._plan(k, allowed).rounds
         for number, step in enumerate(rounds, start=1):
             spent += step.nodes
-            near = self._near(asked, step)
+            near = self._near(question, step)
             if len(near) >= k:
                 effort = Effort(Strategy.GRAPH, self.count, allowed.count, nodes=spent, rounds=number)
-                return self._with_stragglers(asked, near, effort)
+                return self._with_stragglers(question, near, effort)
         hits = self._scan(query, k, allowed)
         if not rounds or hits.effort is None:
             return hits
@@ -68,19 +68,21 @@ class GraphReader(FolderReader):
     def _plan(self, k: int, allowed: Allowed) -> Plan:
         return plan(nodes=self._nodes.count, rows=self.count, allowed=allowed.count, k=k, width=self._width)
 
-    def _near(self, asked: Asked, step: Round) -> NDArray[np.int64]:
+    def _near(self, question: Question, step: Round) -> NDArray[np.int64]:
         """The allowed rows among the nodes that can be trusted, nearest first."""
-        rows = self._nodes.rows(self._graph.nearest(asked.target, step.nodes)[: step.rank + SPARE])
-        return asked.allowed.among(rows)
+        rows = self._nodes.rows(self._graph.nearest(question.target, step.nodes)[: step.rank + SPARE])
+        return question.allowed.among(rows)
 
-    def _with_stragglers(self, asked: Asked, near: NDArray[np.int64], effort: Effort) -> Hits:
+    def _with_stragglers(self, question: Question, near: NDArray[np.int64], effort: Effort) -> Hits:
         """The k nearest of the rows that the graph gave, at least k, and of those it does not lead to."""
-        hits = self._rescored(asked, near, effort)
-        lost = self._stragglers.within(asked.target, float(hits.distances[-1]))
+        hits = self._rescored(question, near, effort)
+        lost = self._stragglers.within(question.target, float(hits.distances[-1]))
         if len(lost) == 0:
             return hits
-        return self._rescored(asked, np.union1d(near, asked.allowed.among(lost)), effort)
+        return self._rescored(question, np.union1d(near, question.allowed.among(lost)), effort)
 
-    def _rescored(self, asked: Asked, rows: NDArray[np.int64], effort: Effort) -> Hits:
+    def _rescored(self, question: Question, rows: NDArray[np.int64], effort: Effort) -> Hits:
         stored, metric = self._stored, self.manifest.metric
-        return rescored(stored.ids, stored.vectors, asked.query, k=asked.k, metric=metric, rows=rows, effort=effort)
+        return rescored(
+            stored.ids, stored.vectors, question.query, k=question.k, metric=metric, rows=rows, effort=effort
+        )

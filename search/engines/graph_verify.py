@@ -26,12 +26,12 @@ from search.engines.errors import BuildFailed
 from search.engines.graph_files import SPARE, STRAGGLERS, NodeRows
 from search.engines.graph_library import GraphLibrary, graph_library
 from search.engines.planning import nodes_for
+from search.engines.recall import NEIGHBOURS, query_near, share_found
 from search.engines.scan import exact_search
 from search.engines.stored import VECTORS, load_array
 from search.engines.types import Metric, Progress
-from search.engines.vectors import exact_distances, graph_row, graph_rows, unseen
+from search.engines.vectors import exact_distances, graph_row, graph_rows
 
-NEIGHBOURS = 10  # recall@10
 SAMPLE = 200  # queries; with 10 neighbours each the standard error at 0.98 is about 0.004
 LADDER = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 LEAST_POINTS = 5  # of the curve
@@ -43,11 +43,10 @@ FEW, FEW_SHARE = 500, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A query, float32 (d,), and its ``wanted`` nearest nodes: whatever lies within ``radius`` is one of them."""
+    """A query, float32 (d,), and how far its nearest nodes are, float64 (n,)."""
 
     query: NDArray[np.float32]
-    wanted: int
-    radius: float
+    distances: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +84,11 @@ class BuiltGraph:
 
     def truth(self, node: int) -> Truth:
         """Of a query near this node, by exact search."""
-        query = self._query_near(node)
+        own = self._vectors[self._rows[node]]
+        query = query_near(own, *self._nearest(own, 2))
         row_numbers = np.arange(len(self._vectors))
         hits = exact_search(row_numbers, self._vectors, query, NEIGHBOURS, self._metric, rows=self._rows)
-        return Truth(query, len(hits), float(hits.distances.max(initial=0.0)) * (1 + 1e-9))
-
-    def _query_near(self, node: int) -> NDArray[np.float32]:
-        """See ``unseen``; the neighbour is the nearest that the graph knows, which is near enough."""
-        own: NDArray[np.float32] = self._vectors[self._rows[node]]
-        answer, distances = self._nearest(own, 2)
-        others = np.flatnonzero(answer != node)
-        if len(others) == 0:
-            return own
-        nearest = answer[others[distances[others].argmin()]]
-        return unseen(own, self._vectors[self._rows[nearest]])
+        return Truth(query, hits.distances)
 
     def measured(self, truths: Sequence[Truth], width: int) -> Point:
         self._graph.width = width
@@ -107,15 +97,16 @@ class BuiltGraph:
             started = time.perf_counter()
             _, distances = self._nearest(truth.query, NEIGHBOURS)
             seconds.append(time.perf_counter() - started)
-            shares.append(_share_found(truth, distances))
+            shares.append(share_found(distances, truth.distances))
         p50, p95 = 1000 * np.percentile(seconds, [50, 95])
         return Point(width, float(np.mean(shares)), float(np.std(shares)) / len(shares) ** 0.5, float(p50), float(p95))
 
-    def _nearest(self, query: NDArray[np.float32], rank: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The nodes that the graph answers, a few more than ``rank``, and their exact distances."""
+    def _nearest(self, query: NDArray[np.float32], rank: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The vectors of the nodes that the graph answers, a few more than ``rank``, and their exact distances."""
         target = graph_row(query, self._metric)
         answer = self._graph.nearest(target, nodes_for(rank, self._graph.width))[: rank + SPARE]
-        return answer, exact_distances(self._vectors[self._rows[answer]], query, self._metric)
+        rows = self._vectors[self._rows[answer]]
+        return rows, exact_distances(rows, query, self._metric)
 
     def stragglers(self, width: int, progress: Progress) -> NDArray[np.int64]:
         """The nodes that a search for their own vector does not return."""
@@ -186,11 +177,6 @@ def _tuned(
 
 def _sample(count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(count).permutation(count)[:SAMPLE])
-
-
-def _share_found(truth: Truth, distances: NDArray[np.float64]) -> float:
-    """The share of the true neighbours in an answer, 0 to 1; by distance, so equally near ones count alike."""
-    return min(1.0, int((distances <= truth.radius).sum()) / truth.wanted) if truth.wanted else 1.0
 
 
 if __name__ == "__main__":

@@ -21,18 +21,17 @@ from numpy.typing import NDArray
 
 from search.engines.errors import BuildFailed
 from search.engines.graph_files import SPARE
+from search.engines.recall import NEIGHBOURS, SAME, query_near, share_found
 from search.engines.types import IndexSpec, Metric, Progress
-from search.engines.vectors import exact_distances, unseen
+from search.engines.vectors import exact_distances
 
 if TYPE_CHECKING:
     from search.engines.milvus_client import Found, Server
 
-NEIGHBOURS = 10  # recall@10
 SAMPLE = 100  # vectors; with ten neighbours each the standard error of a recall of 0.98 is about 0.006
 FEW = 1_000  # rows that are read rather than searched: no graph is built for so few
 AT_ONCE = 25  # queries in one message
 LADDER = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
-SAME = 1e-9  # a distance that counts as 0, or as equal: float64 sums of the same numbers in another order
 
 
 class Sample:
@@ -67,7 +66,7 @@ class Draft:
     def check_self(self, width: int) -> NDArray[np.float32]:
         """Raises BuildFailed where a row of the sample does not find itself, or its equal, first.
 
-        Queries near them, float32 (n, d), see search.engines.vectors.unseen.
+        Queries near them, float32 (n, d), see search.engines.recall.
         """
         points = np.empty_like(self.sample.vectors)
         for row, answer in enumerate(self._search(self.sample.vectors, width)):
@@ -75,8 +74,7 @@ class Draft:
             distances = exact_distances(answer.vectors, own, self.metric)
             if distances.min(initial=np.inf) > SAME:
                 raise BuildFailed(f"The stored vector of id {self.sample.ids[row]} does not find itself first.")
-            others = np.flatnonzero(distances > SAME)
-            points[row] = unseen(own, answer.vectors[others[distances[others].argmin()]]) if len(others) else own
+            points[row] = query_near(own, answer.vectors, distances)
         return points
 
     def near(self, points: NDArray[np.float32], width: int) -> list[NDArray[np.float64]]:
@@ -125,7 +123,7 @@ def _tuned(
     problem = ""
     for step, width in enumerate(LADDER):
         progress("tuning", step, len(LADDER))
-        shares = np.array([_share(*pair) for pair in zip(truth, draft.near(points, width), strict=True)])
+        shares = np.array([share_found(*pair) for pair in zip(draft.near(points, width), truth, strict=True)])
         recall, error = float(shares.mean()), float(shares.std()) / len(shares) ** 0.5
         if recall - 2 * error < target:
             problem = f"recall@{NEIGHBOURS} is only {recall:.4f} (target {target})."
@@ -140,8 +138,3 @@ def _tuned(
     raise BuildFailed(
         f"Even with ef {LADDER[-1]}: {problem} Raise m or ef_construction for this engine in VISEARCH_ENGINES."
     )
-
-
-def _share(truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    """Of the true neighbours those that were found; by distance, so equally near ones count alike."""
-    return min(1.0, int((found <= truth[-1] * (1 + SAME) + SAME).sum()) / len(truth))

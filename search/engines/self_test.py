@@ -5,7 +5,7 @@ the engine's own reader. Then, of a sample of stored vectors (seeded by their nu
 
 1. The reader holds as many rows as were written, up to the same id.
 2. Each vector of the sample finds itself first, at distance 0.
-3. recall@10 of queries near the sample (search.engines.vectors.unseen) against exact search reaches what the engine was
+3. recall@10 of queries near the sample (search.engines.recall) against exact search reaches what the engine was
    asked for, within three standard errors.
 4. Distances are the true ones, nearest first; k is filled; inside a scope the answer is exact.
 """
@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 
 from search.engines.child import Answer, Request, child_main
 from search.engines.errors import BuildFailed, EngineError
+from search.engines.recall import NEIGHBOURS, SAME, query_near, share_found
 from search.engines.scan import exact_search
 from search.engines.stored import IDS, VECTORS, load_array
 from search.engines.types import Hits, IndexSpec, Metric, Progress, Scope
-from search.engines.vectors import exact_distances, unseen
+from search.engines.vectors import exact_distances
 
 if TYPE_CHECKING:
     from search.engines.folder_engine import FolderEngine, FolderReader
 
 CHECKING = "checking"
 SAMPLE = 100  # vectors; with ten neighbours each the standard error of a recall of 0.98 is about 0.006
-NEIGHBOURS = 10
-SAME = 1e-9  # a distance that counts as 0, or as equal: float64 sums of the same numbers in another order
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def self_test(folder: Path, request: Request, progress: Progress) -> Answer:
         progress(CHECKING, done, len(sample))
         hits = draft.answer(draft.vectors[row], NEIGHBOURS)
         _check_finds_itself(draft, int(row), hits)
-        shares.append(_share_found(draft, _query_near(draft, int(row), hits)))
+        shares.append(_share_found(draft, int(row), hits))
     recall = float(np.mean(shares)) if shares else 1.0
     error = float(np.std(shares)) / max(1, len(shares)) ** 0.5
     if recall + 3 * error < request["recall"]:
@@ -133,17 +132,11 @@ def _check_finds_itself(draft: Draft, row: int, hits: Hits) -> None:
         )
 
 
-def _query_near(draft: Draft, row: int, hits: Hits) -> NDArray[np.float32]:
-    others = hits.ids[hits.distances > SAME]
-    own = draft.vectors[row]
-    return unseen(own, draft.vectors[np.searchsorted(draft.ids, others[0])]) if len(others) else own
-
-
-def _share_found(draft: Draft, query: NDArray[np.float32]) -> float:
-    """Of the true neighbours; by distance, so equally near ones count alike."""
-    found, truth = draft.answer(query, NEIGHBOURS), draft.exact(query, NEIGHBOURS)
-    near = found.distances <= truth.distances[-1] * (1 + SAME) + SAME
-    return min(1.0, int(near.sum()) / len(truth))
+def _share_found(draft: Draft, row: int, hits: Hits) -> float:
+    """Of the true neighbours of a query near this row, of which ``hits`` were found."""
+    near = draft.vectors[np.searchsorted(draft.ids, hits.ids)]
+    query = query_near(draft.vectors[row], near, hits.distances)
+    return share_found(draft.answer(query, NEIGHBOURS).distances, draft.exact(query, NEIGHBOURS).distances)
 
 
 def _check_scope(draft: Draft, sample: NDArray[np.int64]) -> None:

@@ -101,18 +101,6 @@ def graph_row(row: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
     return unit_rows(row[None, :])[0] if metric is Metric.COSINE else row
 
 
-def unseen(row: NDArray[np.float32], neighbour: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A query, float32 (d,), that was never put in but might be asked: as far from ``row`` as its nearest neighbour is,
-    on the other side.
-
-    The vectors of an index are no measure of its recall, since a graph was built to lead to them: at efSearch 12, m 16,
-    20,000 x 32 clustered vectors they have recall@10 0.981, these 0.932 and queries that were kept aside 0.936 (128
-    dimensions: 0.928, 0.854, 0.851). ``row`` itself where the other side is no vector that an index can hold.
-    """
-    point = 2 * row - neighbour
-    return point if MIN_NORM <= row_norms(point[None, :])[0] <= MAX_NORM else row
-
-
 def exact_distances(vectors: NDArray[np.float32], query: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
     """True distances, float64 of shape (n,), of ``vectors`` (n, d) to ``query`` (d,), from float64 differences.
 

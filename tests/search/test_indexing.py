@@ -155,12 +155,17 @@ def test_progress_is_told(model: EmbeddingModel) -> None:
     assert row.parameters["step_seconds"].keys() == set(steps)
 
 
+def built_by(settings: Settings, name: str) -> None:
+    """The engine of this name among those of tests.search.engines.lying."""
+    settings.VISEARCH_ENGINES = {"mine": {"BACKEND": f"tests.search.engines.lying.{name}"}}
+    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "image": {"ENGINE": "mine", "METRIC": "l2"}}
+
+
 def test_a_build_that_fails_its_self_test_is_recorded_with_its_reason(
     model: EmbeddingModel, settings: Settings
 ) -> None:
     store(model, vectors_of(15))
-    settings.VISEARCH_ENGINES = {"mine": {"BACKEND": "tests.search.engines.lying.DoesNotFindItself"}}
-    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "image": {"ENGINE": "mine", "METRIC": "l2"}}
+    built_by(settings, "DoesNotFindItself")
     with pytest.raises(BuildFailed):
         rebuild_index(model)
     failed = IndexGeneration.objects.get()
@@ -280,8 +285,7 @@ def test_an_engine_that_measures_no_recall_is_measured_by_the_self_test(
     model: EmbeddingModel, settings: Settings
 ) -> None:
     store(model, vectors_of(15))
-    settings.VISEARCH_ENGINES = {"mine": {"BACKEND": "tests.search.engines.lying.SaysNoRecall"}}
-    settings.VISEARCH_INDEXES = {**settings.VISEARCH_INDEXES, "image": {"ENGINE": "mine", "METRIC": "l2"}}
+    built_by(settings, "SaysNoRecall")
     row = rebuild_index(model)
     assert (row.status, row.recall, opened(model).manifest.measured["recall"]) == (Status.PUBLISHED, 1.0, 1.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.engines.types import Metric
-from search.engines.vectors import exact_distances, unseen
+from search.engines.vectors import exact_distances
 from tests.search.engines.contract import clustered
 
 
@@ -24,16 +24,3 @@ def test_more_rows_than_are_handled_at_a_time() -> None:
     rows, query = clustered(40_000, 16), clustered(1, 16, seed=5)[0]
     expected = np.linalg.norm(rows.astype(np.float64) - query, axis=1)
     np.testing.assert_allclose(exact_distances(rows, query, Metric.L2), expected, rtol=1e-12)
-
-
-def test_an_unseen_query_is_on_the_other_side() -> None:
-    row, neighbour = np.array([1, 2], dtype=np.float32), np.array([4, 1], dtype=np.float32)
-    assert unseen(row, neighbour).tolist() == [-2.0, 3.0]
-    assert unseen(row, neighbour).dtype == np.float32
-
-
-def test_where_the_other_side_is_no_vector_the_row_itself_is_asked() -> None:
-    row = np.array([1, 2], dtype=np.float32)
-    assert unseen(row, 2 * row).tolist() == [1.0, 2.0]
-    largest = np.array([9e14, 0], dtype=np.float32)
-    assert unseen(largest, -largest).tolist() == largest.tolist()

@@ -50,6 +50,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DIMENSION, QUERIES, NEIGHBOURS, SPARE = 32, 20, 10, 40
 DELAYS = {"stream": 0.3, "add": 0.05, "build": 0.6, "self-test": 0.5}  # seconds; the most that is waited in a stage
 TRIES = 12  # a stage may be over before the moment that was drawn
+OPENED_SECONDS = 60.0  # after damage a process that has a good index open looks for a better one every 30 s
 
 SETTINGS = """
 from visearch_site.settings import *
@@ -383,13 +384,13 @@ def _restored(site: Site, whole: Path) -> Path:
 
 def _opened(site: Site) -> Counts:
     """Ask until both processes answer from what is published, which one that has a good index opens in its own time."""
-    total = Counts()
-    for _ in range(TRIES):
+    total, until = Counts(), time.monotonic() + OPENED_SECONDS
+    while time.monotonic() < until:
         counts = site.check()
         total.add(counts)
         if counts.by["the published"] == len(site.readers):
             return total
-        time.sleep(0.2)
+        time.sleep(1)
     raise RuntimeError(f"the published generation is not opened: {total}")
 
 

@@ -133,6 +133,10 @@ class Reader:
         self.process.kill()
         self.process.wait()
 
+    def restart(self) -> None:
+        self.stop()
+        self._start()
+
 
 class Site:
     """The rows, the index, and the two readers. Django is set up when this is made."""
@@ -411,6 +415,7 @@ def damages_in_place(site: Site) -> Counts:
             if file == MAPPED:
                 end = f" by {site.readers[0].ended_by}" if holder.dead else ""
                 print(f"{file} {kind} while it is mapped (nothing is promised): {holder}{end}", flush=True)
+                site.readers[0].restart()  # what it has mapped stays damaged, until it has opened another
             else:
                 total.add(holder)
     _restored(site, whole)

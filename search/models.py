@@ -71,7 +71,7 @@ class IndexGeneration(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.embedding_model_id}"
+        return self.name
 
 
 class EvaluationRun(models.Model):

@@ -190,3 +190,29 @@ def test_a_build_that_failed_says_why_and_shows_no_figures(staff: Client) -> Non
     row = generation([], status="failed", reason="The disk is <full>.", recall=None, parameters={}, published_at=None)
     row.save()
     assert "The disk is &lt;full&gt;." in page(staff, row)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("", "There are no index generations yet."), ("?status__exact=failed", "Nothing fits.")],
+    ids=["none", "none of those asked for"],
+)
+def test_an_empty_list_says_so_and_offers_nothing_that_nobody_can_do(staff: Client, asked: str, said: str) -> None:
+    shown = staff.get(reverse("admin:search_indexgeneration_changelist") + asked).content.decode()
+    assert said in shown
+    assert "Create a new item" not in shown
+    assert "Add index generation" not in shown
+
+
+def test_what_can_be_added_is_offered_in_an_empty_list(staff: Client) -> None:
+    shown = staff.get(reverse("admin:catalog_collection_changelist")).content.decode()
+    assert "There are no collections yet." in shown
+    assert reverse("admin:catalog_collection_add") in shown
+
+
+def test_a_generation_is_called_by_its_name(staff: Client) -> None:
+    row = generation(MEASURED)
+    row.save()
+    shown = page(staff, row)
+    assert row.name in shown
+    assert f"of {row.embedding_model_id}" not in shown

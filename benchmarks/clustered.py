@@ -11,14 +11,19 @@ SPREAD = 0.45  # of a cloud, beside centres of about length 1
 NOISE = 0.05
 
 
-def clustered(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:
+def clouds_of(rows: int) -> int:
+    """How many clouds so many rows have: a catalogue grows by people and articles, not by images of each."""
+    return max(1, rows // ROWS_A_CLOUD)
+
+
+def clustered(count: int, dimension: int, seed: int = 0, clouds: int = 5_000) -> NDArray[np.float32]:
     """Float32 (count, dimension), the same for the same arguments; rows of a cloud are spread over the whole array.
 
     With another seed: queries of the same clouds.
     """
     fixed = np.random.default_rng(20)
     axes = fixed.normal(size=(LATENT, dimension)) / np.sqrt(dimension)
-    centres = fixed.normal(size=(5_000, LATENT)) / np.sqrt(LATENT)
+    centres = fixed.normal(size=(clouds, LATENT)) / np.sqrt(LATENT)
     random = np.random.default_rng(seed)
     rows = np.empty((count, dimension), dtype=np.float32)
     for start in range(0, count, 10_000):

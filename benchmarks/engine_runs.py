@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clustered import clustered
+from benchmarks.clustered import clouds_of, clustered
 from search.engines.protocols import IndexEngine, IndexReader
 from search.engines.scan import exact_search
 from search.engines.types import IndexSpec, Metric
@@ -110,7 +110,12 @@ def files_of(case: Case, generation: str) -> dict[str, float]:
 
 def stored(case: Case, start: int, count: int) -> NDArray[np.float32]:
     """The same rows whenever they are asked for: each chunk has a seed of its own."""
-    return clustered(count, case.dimension, seed=1_000 + start)
+    return clustered(count, case.dimension, seed=1_000 + start, clouds=clouds_of(case.rows))
+
+
+def queries_of(case: Case) -> NDArray[np.float32]:
+    """QUERIES of the same clouds that are not among the stored rows."""
+    return clustered(QUERIES, case.dimension, seed=1, clouds=clouds_of(case.rows))
 
 
 class Watch:
@@ -162,7 +167,7 @@ def memory(process: str = "self") -> Mapping[str, float]:
 def ask(case: Case) -> Answer:
     """Memory of an opened reader; its latency at the tuned width, and at recall 0.95 and 0.99 the bare library's."""
     engine, spec = case.made(), case.spec
-    queries = clustered(QUERIES, case.dimension, seed=1)
+    queries = queries_of(case)
     gc.collect()
     before, begun = memory(), time.perf_counter()
     reader = engine.open(spec)

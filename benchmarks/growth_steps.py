@@ -23,11 +23,9 @@ from django.db import connections
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.clustered import clustered
 from benchmarks.engine_runs import (
     CHUNK,
     FINGERPRINT,
-    QUERIES,
     ROUNDS,
     Answer,
     Case,
@@ -35,6 +33,7 @@ from benchmarks.engine_runs import (
     Watch,
     files_of,
     memory,
+    queries_of,
     stored,
     timed,
 )
@@ -157,7 +156,7 @@ def serve(case: Case) -> Answer:
 
     The new rows come last, as the generation that is published is the one that serves, once more: it has none of them.
     """
-    model, queries = _model(), clustered(QUERIES, case.dimension, seed=1)
+    model, queries = _model(), queries_of(case)
     return {
         "scopes": list(_scopes(model, case, queries)),
         "follow": follow(model, case, queries),

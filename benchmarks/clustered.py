@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 ROWS_A_CLOUD = 20
 LATENT = 64  # dimensions that the centres of clouds differ in
-SPREAD = 0.45  # of a cloud, beside centres of about length 1
+SPREAD = 0.45  # of a cloud, beside centres of about length 1; from 1 on clouds touch
 NOISE = 0.05
 
 
@@ -16,7 +16,9 @@ def clouds_of(rows: int) -> int:
     return max(1, rows // ROWS_A_CLOUD)
 
 
-def clustered(count: int, dimension: int, seed: int = 0, clouds: int = 5_000) -> NDArray[np.float32]:
+def clustered(
+    count: int, dimension: int, seed: int = 0, clouds: int = 5_000, spread: float = SPREAD
+) -> NDArray[np.float32]:
     """Float32 (count, dimension), the same for the same arguments; rows of a cloud are spread over the whole array.
 
     With another seed: queries of the same clouds.
@@ -29,6 +31,6 @@ def clustered(count: int, dimension: int, seed: int = 0, clouds: int = 5_000) ->
     for start in range(0, count, 10_000):
         size = min(10_000, count - start)
         inner = centres[random.integers(0, len(centres), size)]
-        inner = inner + SPREAD / np.sqrt(LATENT) * random.normal(size=(size, LATENT))
+        inner = inner + spread / np.sqrt(LATENT) * random.normal(size=(size, LATENT))
         rows[start : start + size] = inner @ axes + NOISE / np.sqrt(dimension) * random.normal(size=(size, dimension))
     return rows

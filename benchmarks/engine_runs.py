@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clustered import clouds_of, clustered
+from benchmarks.clustered import SPREAD, clouds_of, clustered
 from search.engines.protocols import IndexEngine, IndexReader
 from search.engines.scan import exact_search
 from search.engines.types import IndexSpec, Metric
@@ -53,6 +53,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     bare: str = ""  # module and class of benchmarks.bare_libraries; "" where only our reader is measured
     server: str = ""  # its address, of an engine that has one
+    spread: float = SPREAD  # of clouds
 
     @property
     def spec(self) -> IndexSpec:
@@ -110,12 +111,12 @@ def files_of(case: Case, generation: str) -> dict[str, float]:
 
 def stored(case: Case, start: int, count: int) -> NDArray[np.float32]:
     """The same rows whenever they are asked for: each chunk has a seed of its own."""
-    return clustered(count, case.dimension, seed=1_000 + start, clouds=clouds_of(case.rows))
+    return clustered(count, case.dimension, 1_000 + start, clouds_of(case.rows), case.spread)
 
 
 def queries_of(case: Case) -> NDArray[np.float32]:
     """QUERIES of the same clouds that are not among the stored rows."""
-    return clustered(QUERIES, case.dimension, seed=1, clouds=clouds_of(case.rows))
+    return clustered(QUERIES, case.dimension, 1, clouds_of(case.rows), case.spread)
 
 
 class Watch:

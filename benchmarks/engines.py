@@ -2,6 +2,7 @@
 
     python -m benchmarks.engines                                   100,000 x 128 and x 512: about half an hour
     python -m benchmarks.engines --dimension 128 --engine nmslib_hnsw --engine faiss_hnsw
+    python -m benchmarks.engines --dimension 128 --spread 1      harder: clouds that touch
 
 Clustered vectors by a seed (benchmarks/clustered.py). Each engine is built in a process of its own and asked in
 another, one query at a time. Both sides open the same file and take turns; each is as wide as its recall needs. Prints
@@ -27,6 +28,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.clustered import SPREAD
 from benchmarks.engine_runs import Answer, Case, run
 from benchmarks.machine import describe
 
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, action="append", help="128 and 512 without it")
     parser.add_argument("--engine", action="append", help=f"the beginning of a name: {', '.join(ENGINES)}")
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--spread", type=float, default=SPREAD, help="of a cloud, beside centres of about length 1")
     arguments = parser.parse_args()
     chosen = {
         name: engine
@@ -72,18 +75,20 @@ def main() -> None:
     print(describe("numpy", "nmslib"), f"load before: {os.getloadavg()[0]:.2f}")
     short = False
     for dimension in arguments.dimension or (JUDGED, 512):
-        short |= _dimension(chosen, arguments.rows, dimension)
+        short |= _dimension(chosen, arguments.rows, dimension, arguments.spread)
     sys.exit(1 if short else 0)
 
 
-def _dimension(engines: dict[str, Engine], rows: int, dimension: int) -> bool:
+def _dimension(engines: dict[str, Engine], rows: int, dimension: int, spread: float) -> bool:
     """Measures and prints; whether a figure falls short."""
-    print(f"\n{rows:,} x {dimension}, k = 10, ms\n{_head()}")
+    print(f"\n{rows:,} x {dimension}, clouds of spread {spread}, k = 10, ms\n{_head()}")
     problems = []
     for name, engine in tqdm(engines.items(), desc=f"{dimension}-d", leave=False, disable=None):
         with tempfile.TemporaryDirectory() as root, _server(name, Path(root)) as address:
             bare = f"benchmarks.bare_libraries.{engine.bare}"
-            case = Case(name, engine.path, rows, dimension, str(Path(root) / "index"), engine.options, bare, address)
+            case = Case(
+                name, engine.path, rows, dimension, str(Path(root) / "index"), engine.options, bare, address, spread
+            )
             built, asked = run("build", case), run("ask", case)
         tqdm.write(_line(name, built, asked))
         if dimension == JUDGED:

@@ -36,6 +36,7 @@ from tests.stack import Stack, new_stack
 from visearch_site.local.servers import Servers, local_servers
 
 SIZES, DIMENSION = (10_000, 100_000, 1_000_000), 128
+SPREAD = 1.0  # of clouds that touch: among them a graph must search the wider, the more rows it has
 STEP = "import django; django.setup(); from benchmarks.growth_steps import main; main()"
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "visearch_site.settings",
@@ -77,7 +78,7 @@ def measured(servers: Servers, folder: Path, rows: int) -> Answer:
     with new_stack(servers, folder, f"rows{rows}", **SETTINGS) as stack:
         stack.manage("migrate")
         with tqdm(total=4, desc=f"{rows:,} vectors, steps", leave=False, disable=None) as bar:
-            case = Case(**step(stack, bar, "seed", {"rows": rows, "dimension": DIMENSION}))
+            case = Case(**step(stack, bar, "seed", {"rows": rows, "dimension": DIMENSION, "spread": SPREAD}))
             stored = {table: _bytes(stack, table) / rows for table in TABLES}
             built = step(stack, bar, "build", asdict(case))
             opened = run("ask", case)

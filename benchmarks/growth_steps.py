@@ -75,7 +75,7 @@ FROM generate_series(%s::bigint, %s::bigint) n
 EMBEDDINGS = "catalog_embedding (id, region_id, model_id, dimension, vector, created_at)"
 
 
-def seed(rows: int, dimension: int) -> Answer:
+def seed(rows: int, dimension: int, spread: float) -> Answer:
     """Ready images with a region and an embedding each, ids from 1 on; answers the case of the index they get."""
     EmbeddingModel.objects.all().delete()
     EmbeddingModel.objects.create(
@@ -85,7 +85,7 @@ def seed(rows: int, dimension: int) -> Answer:
         Collection.objects.create(name=name, pipelines=[PIPELINE])
     engine, spec = index_for(PIPELINE, FINGERPRINT, dimension)
     path = f"{type(engine).__module__}.{type(engine).__qualname__}"
-    case = Case(engine.name, path, rows, dimension, str(spec.root), dict(spec.options))
+    case = Case(engine.name, path, rows, dimension, str(spec.root), dict(spec.options), spread=spread)
     with tqdm(total=rows, desc="rows", position=1, leave=False, disable=None) as bar:
         for start in range(0, rows, CHUNK):
             bar.update(len(store(case, start, min(CHUNK, rows - start))))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.engines                                   100,000 x 128 and x 512: about half an hour
     python -m benchmarks.engines --dimension 128 --engine nmslib_hnsw --engine faiss_hnsw
-    python -m benchmarks.engines --dimension 128 --spread 1      harder: clouds that touch
+    python -m benchmarks.engines --dimension 128 --spread 0.8    harder: clouds that nearly touch
 
 Clustered vectors by a seed (benchmarks/clustered.py). Each engine is built in a process of its own and asked in
 another, one query at a time. Both sides open the same file and take turns; each is as wide as its recall needs. Prints

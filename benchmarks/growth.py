@@ -36,7 +36,7 @@ from tests.stack import Stack, new_stack
 from visearch_site.local.servers import Servers, local_servers
 
 SIZES, DIMENSION = (10_000, 100_000, 1_000_000), 128
-SPREAD = 1.0  # of clouds that touch: among them a graph must search the wider, the more rows it has
+SPREAD = 0.8  # of clouds that nearly touch: among them a graph must search the wider, the more rows it has
 STEP = "import django; django.setup(); from benchmarks.growth_steps import main; main()"
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "visearch_site.settings",

@@ -15,12 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from search.engines import planning
 from search.engines.errors import BuildFailed, IndexDamaged, InvalidVector
 from search.engines.graph_engine import GraphEngine
 from search.engines.graph_library import Graph, GraphLibrary
-from search.engines.types import Metric, Scope, Strategy
+from search.engines.graph_verify import FIRST_LOOK
+from search.engines.types import IndexSpec, Metric, Scope, Strategy
 from search.engines.vectors import graph_rows
 from tests.search.engines.contract import DIMENSION, EngineContract, Stored, clustered, true_distances
 
@@ -119,6 +121,14 @@ class GraphContract(EngineContract):
             assert all(0 < point["p50_ms"] <= point["p95_ms"] for point in curve.values())
         assert widths[0] < widths[1]
         assert list(dict.fromkeys(steps))[:4] == ["adding", "building", "tuning", "checking"]
+        self.assert_all_find_themselves(spec, noise)
+
+    def assert_all_find_themselves(self, spec: IndexSpec, vectors: NDArray[np.float32]) -> None:
+        """Also those that a build found by a narrower look than its readers search with (BuiltGraph.stragglers)."""
+        reader = self.engine.open(spec)
+        assert reader.manifest.measured[self.library.WIDTH] > FIRST_LOOK
+        ids = Stored.of(vectors).ids
+        assert [int(reader.search(vector, 1).ids[0]) for vector in vectors] == ids.tolist()
 
     def test_a_graph_that_misses_its_target_is_not_published(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(4).normal(size=(6_000, 96)).astype(np.float32)

@@ -202,7 +202,7 @@ def draw(grown: Sequence[Answer], path: Path) -> None:
             panel.loglog(rows, values, marker="o", label=name)
         panel.set(xlabel=f"vectors of {DIMENSION} dimensions", ylabel=label)
         panel.grid(True, which="both", alpha=0.25)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, framealpha=0.3)
     figure.suptitle(f"{grown[0]['engine']}, recall@10 as tuned", fontsize=10)
     figure.savefig(path, dpi=120)
     plt.close(figure)

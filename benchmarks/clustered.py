@@ -16,9 +16,7 @@ def clouds_of(rows: int) -> int:
     return max(1, rows // ROWS_A_CLOUD)
 
 
-def clustered(
-    count: int, dimension: int, seed: int = 0, clouds: int = 5_000, spread: float = SPREAD
-) -> NDArray[np.float32]:
+def clustered(count: int, dimension: int, clouds: int, seed: int = 0, spread: float = SPREAD) -> NDArray[np.float32]:
     """Float32 (count, dimension), the same for the same arguments; rows of a cloud are spread over the whole array.
 
     With another seed: queries of the same clouds.

@@ -111,12 +111,12 @@ def files_of(case: Case, generation: str) -> dict[str, float]:
 
 def stored(case: Case, start: int, count: int) -> NDArray[np.float32]:
     """The same rows whenever they are asked for: each chunk has a seed of its own."""
-    return clustered(count, case.dimension, 1_000 + start, clouds_of(case.rows), case.spread)
+    return clustered(count, case.dimension, clouds_of(case.rows), 1_000 + start, case.spread)
 
 
 def queries_of(case: Case) -> NDArray[np.float32]:
     """QUERIES of the same clouds that are not among the stored rows."""
-    return clustered(QUERIES, case.dimension, 1, clouds_of(case.rows), case.spread)
+    return clustered(QUERIES, case.dimension, clouds_of(case.rows), 1, case.spread)
 
 
 class Watch:

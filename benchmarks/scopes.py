@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clustered import clustered
+from benchmarks.clustered import clouds_of, clustered
 from benchmarks.machine import describe
 from search.engines.errors import IndexNotBuilt
 from search.engines.protocols import IndexReader
@@ -79,7 +79,7 @@ class Index:
     """100,000 rows, beside the reader of an index of them. Row number and id differ by one."""
 
     def __init__(self, engine: Any, root: Path) -> None:
-        self.vectors = clustered(ROWS, DIMENSION)
+        self.vectors = clustered(ROWS, DIMENSION, clouds_of(ROWS))
         self.collections = _collections()
         spec = IndexSpec(root, "5c" * 32, DIMENSION, METRIC, engine.check_options({}))
         try:
@@ -138,7 +138,7 @@ def main() -> int:
     print(describe("numpy"))
     with tempfile.TemporaryDirectory() as aside:
         index = Index(engine, arguments.keep or Path(aside))
-        return measure(index, clustered(arguments.queries, DIMENSION, seed=1))
+        return measure(index, clustered(arguments.queries, DIMENSION, clouds_of(ROWS), seed=1))
 
 
 def measure(index: Index, queries: NDArray[np.float32]) -> int:

@@ -36,7 +36,7 @@ SAMPLE = 200  # queries; with 10 neighbours each the standard error at 0.98 is a
 LADDER = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 LEAST_POINTS = 5  # of the curve
 STEP = 1_000  # nodes looked for at a time
-FIRST_LOOK = 32  # how widely each node is looked for at first
+LOOKS = LADDER[2::4]  # 32, 128, 512, 2048: how widely a node is looked for before the width itself
 # So many stragglers are borne, whichever is more: to look at 500 rows costs less than to climb a step. On clustered
 # vectors 0.15 % were seen with m 16 at efSearch 32.
 FEW, FEW_SHARE = 500, 0.01
@@ -109,17 +109,15 @@ class BuiltGraph:
         rows = self._vectors[self._rows[answer]]
         return rows, exact_distances(rows, query, self._metric)
 
-    def stragglers(self, width: int, progress: Progress) -> NDArray[np.int64]:
-        """The nodes that a search of this width for their own vector does not return.
+    def stragglers(self, nodes: NDArray[np.int64], width: int, progress: Progress) -> NDArray[np.int64]:
+        """Those of ``nodes`` that a search of this width for their own vector does not return.
 
         Nearly all are found by a narrow search, and whatever a narrow one meets a wider one meets, too. So each step
         asks only for those that the one before has lost: a million nodes cost minutes and not an hour.
         """
-        lost = np.arange(self.count)
-        narrow = [step for step in (FIRST_LOOK * 4**n for n in range(len(LADDER))) if step < width]
-        for step in (*narrow, width):
-            lost = self._lost(lost, step, progress)
-        return lost
+        for step in (*(look for look in LOOKS if look < width), width):
+            nodes = self._lost(nodes, step, progress)
+        return nodes
 
     def _lost(self, nodes: NDArray[np.int64], width: int, progress: Progress) -> NDArray[np.int64]:
         """Of these, as `stragglers`."""
@@ -174,14 +172,14 @@ def _tuned(
     when all but a few vectors lead to themselves.
     """
     points: list[Point] = []
-    lacking = ""
+    lost, lacking = np.arange(built.count), ""
     for step, width in enumerate(LADDER):
         progress("tuning", step, len(LADDER))
         points.append(built.measured(truths, width))
         if points[-1].recall - 2 * points[-1].error < target:
             lacking = f"recall@{NEIGHBOURS} is only {points[-1].recall:.4f} (target {target})"
             continue
-        lost = built.stragglers(width, progress)
+        lost = built.stragglers(lost, width, progress)
         if len(lost) <= max(FEW, FEW_SHARE * built.count):
             return points, lost
         lacking = f"{len(lost)} of {built.count} vectors are not found by themselves"

@@ -21,10 +21,15 @@ from search.engines import planning
 from search.engines.errors import BuildFailed, IndexDamaged, InvalidVector
 from search.engines.graph_engine import GraphEngine
 from search.engines.graph_library import Graph, GraphLibrary
-from search.engines.graph_verify import FIRST_LOOK
+from search.engines.graph_verify import LOOKS
+from search.engines.protocols import IndexReader
 from search.engines.types import IndexSpec, Metric, Scope, Strategy
 from search.engines.vectors import graph_rows
 from tests.search.engines.contract import DIMENSION, EngineContract, Stored, clustered, true_distances
+
+
+def first_ids(reader: IndexReader, vectors: NDArray[np.float32]) -> list[int]:
+    return [int(reader.search(vector, 1).ids[0]) for vector in vectors]
 
 
 class GraphContract(EngineContract):
@@ -98,8 +103,7 @@ class GraphContract(EngineContract):
         options = self.engine.check_options({**self.options, **self.weak, "target_recall": 0.5})
         stored = self.publish(self.spec(tmp_path / "index", options=options), Stored.of(vectors))
         assert (stored.reader.manifest.measured["stragglers"] > 0) == self.loses_some
-        firsts = [int(stored.reader.search(vector, 1).ids[0]) for vector in vectors]
-        assert firsts == stored.ids.tolist()
+        assert first_ids(stored.reader, vectors) == stored.ids.tolist()
 
     def test_the_search_width_is_tuned_to_the_target(self, tmp_path: Path) -> None:
         """On vectors without clusters, which are hard. What was measured on the way is kept, and one step beyond."""
@@ -126,9 +130,8 @@ class GraphContract(EngineContract):
     def assert_all_find_themselves(self, spec: IndexSpec, vectors: NDArray[np.float32]) -> None:
         """Also those that a build found by a narrower look than its readers search with (BuiltGraph.stragglers)."""
         reader = self.engine.open(spec)
-        assert reader.manifest.measured[self.library.WIDTH] > FIRST_LOOK
-        ids = Stored.of(vectors).ids
-        assert [int(reader.search(vector, 1).ids[0]) for vector in vectors] == ids.tolist()
+        assert reader.manifest.measured[self.library.WIDTH] > LOOKS[0]
+        assert first_ids(reader, vectors) == Stored.of(vectors).ids.tolist()
 
     def test_a_graph_that_misses_its_target_is_not_published(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(4).normal(size=(6_000, 96)).astype(np.float32)

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
 from catalog.embedding_models import change_of, serving_models
+from catalog.fetching import registry as fetching
 from catalog.vision import registry
 from catalog.vision.errors import ModelUnavailable
 
@@ -30,6 +31,16 @@ def onnx_providers(**_: Any) -> list[CheckMessage]:
     """catalog.E002: VISEARCH_ONNX_PROVIDERS names what there is not, or what is not installed here."""
     problem = registry.providers_problem()
     return [Error(problem, hint="See docs/models.md, What networks run on.", id="catalog.E002")] if problem else []
+
+
+@register
+def fetching_settings(**_: Any) -> list[CheckMessage]:
+    """catalog.E003: a setting VISEARCH_FETCH_* cannot be used, such as an entry of the allow-list that is none."""
+    try:
+        fetching.check()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="See docs/operating.md, Fetching images.", id="catalog.E003")]
+    return []
 
 
 @register

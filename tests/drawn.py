@@ -44,6 +44,13 @@ def photo(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
     return out.getvalue()
 
 
+def padded(jpeg: bytes, byte_size: int) -> bytes:
+    """The same JPEG with so many bytes, by a comment behind its first marker: 4 to 65,537 bytes more."""
+    comment = byte_size - len(jpeg) - 4
+    assert 0 <= comment <= 0xFFFF - 2, f"{len(jpeg):,} bytes cannot be padded to {byte_size:,}"
+    return jpeg[:2] + b"\xff\xfe" + struct.pack(">H", comment + 2) + bytes(comment) + jpeg[2:]
+
+
 def turned_photo(seed: int = 1) -> bytes:
     """A JPEG of 60 x 40 pixels, left half red and right half blue, to be turned by 90 degrees: red on top, 40 x 60.
 

@@ -25,8 +25,8 @@ from tests.stack import ROOT
 __all__ = ["built_models", "media"]
 
 APPS = ("catalog", "search", "visearch_site")  # each may import itself and those before it
-PURE = ("catalog.vision", "search.engines")
-FOUNDATIONS = {"models", "querysets", "exceptions", "vision", "engines", "migrations"}
+PURE = ("catalog.vision", "catalog.fetching", "search.engines")
+FOUNDATIONS = {"models", "querysets", "exceptions", "vision", "fetching", "engines", "migrations"}
 DOORS = {"admin", "api", "apps", "forms", "management", "tasks", "urls", "views"}
 EXCEPTIONS = {("catalog.uploads", "catalog.tasks")}  # the nudge to the workers: uploads -> tasks -> lanes
 HEAVY = (

@@ -219,6 +219,15 @@ VISEARCH_LIMITS = {
     "frames": env.int("VISEARCH_MAX_FRAMES", default=1_000),
 }
 
+# --- Fetching images from addresses that people give ------------------------------------------------------------------
+
+VISEARCH_VERSION = "0.1.0"  # of pyproject.toml; the User-Agent says it
+VISEARCH_FETCH_ALLOW = env.list("VISEARCH_FETCH_ALLOW", default=[])  # host:port=network, besides the public internet
+VISEARCH_FETCH_SECONDS = env.float("VISEARCH_FETCH_SECONDS", default=30.0)  # for one image, redirects included
+VISEARCH_FETCH_CONTACT = env.str("VISEARCH_FETCH_CONTACT", default="")  # in the User-Agent: whom a server may ask
+VISEARCH_FETCH_PER_HOST = env.int("VISEARCH_FETCH_PER_HOST", default=2)
+VISEARCH_FETCH_AT_ONCE = env.int("VISEARCH_FETCH_AT_ONCE", default=4)
+
 # --- Vision: what can run. Which model serves is a row (catalog.EmbeddingModel) -------------------------
 
 VISEARCH_MODELS_DIR = Path(env.str("VISEARCH_MODELS", default=str(VAR_DIR / "models"))).resolve()
@@ -401,6 +410,11 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     # At import NMSLIB tells of each of its 70 spaces and methods, FAISS of the processor it was compiled for.
-    "loggers": {"nmslib": {"level": "WARNING"}, "faiss.loader": {"level": "WARNING"}},
+    # urllib3 would quote whatever headers a hostile server sends.
+    "loggers": {
+        "nmslib": {"level": "WARNING"},
+        "faiss.loader": {"level": "WARNING"},
+        "urllib3": {"level": "ERROR"},
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

@@ -40,7 +40,7 @@ import sys, time
 from pathlib import Path
 import django
 django.setup()
-from catalog.folders import files_in
+from catalog.intake.folders import files_in
 from catalog.vision import registry
 from catalog.vision.decode import read_image
 from catalog.vision.extract import extract_many
@@ -73,8 +73,11 @@ for folder, name, pipeline in {sets}:
 
 
 @contextmanager
-def stack_in(folder: Path, servers: Servers, name: str, processes: int) -> Iterator[Stack]:
-    """A fresh database, folders and a worker with so many processes; the models are shared between stacks."""
+def stack_in(folder: Path, servers: Servers, name: str, processes: int, root: Path = ROOT) -> Iterator[Stack]:
+    """A fresh database, folders and a worker with so many processes; the models are shared between stacks.
+
+    ``root``: the checkout that runs.
+    """
     logs = folder / name
     logs.mkdir()
     url = servers.database_url.replace("/visearch?", f"/{name}?")
@@ -90,7 +93,7 @@ def stack_in(folder: Path, servers: Servers, name: str, processes: int) -> Itera
         "VISEARCH_THROTTLE_ANON": "1000000/min",
         "VISEARCH_THROTTLE_SEARCH": "1000000/min",
     }
-    stack = Stack(env=env, database_url=url, logs=logs, worker_processes=processes)
+    stack = Stack(env=env, database_url=url, logs=logs, worker_processes=processes, root=root)
     admin = Stack(env=env, database_url=servers.database_url, logs=logs)
     admin.execute(f"CREATE DATABASE {name}")
     stack.manage("migrate")

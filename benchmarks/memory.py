@@ -1,135 +1,203 @@
-"""Resident memory while extract_many() works through many images: it must stay flat.
+"""Resident memory of a real worker, with the processes that decode for it, over 5,000 images: it must stay flat.
 
-    python -m benchmarks.memory ../shared/data [--images 5000] [--lanes 1] [--plot memory.png]
+    python -m benchmarks.memory ../shared/data [--images 5000] [--every 500] [--plot memory.png]
 
-One process, as a worker has: networks on one thread, ``--lanes`` batches of 16 at once. Photos of faces (pipeline face)
-and clothes (pipeline image) of DATA take turns, each in an order of chance that is always the same, again and again.
-Prints a line each 500 images. The first 500 do not count: by then networks are loaded and the largest images were seen.
-Says GROWS and exits 1 where a later line is more than 10 % off the first that counts. Needs built models.
+Everything is real and its own, as in benchmarks/ingest.py: servers, a Celery worker with one process and as many lanes
+as there are cores, and `manage.py import_folder` of so many distinct images (photos of DATA and sections of them), of
+which each runs the pipelines face and image. Five times a second it is looked what the worker (Celery's parent and its
+process) and its decoders (catalog.vision.helper) hold resident, what processes share divided among them. Prints, for
+each 500 images that became ready, the medians and the most. The first 500 do not count: by then networks are loaded and
+large images were seen. Says GROWS and exits 1 where a later median of all together is more than 10 % off the first that
+counts. Decoders are replaced after a thousand files each, so theirs go up and down by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
+import statistics
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
 from pathlib import Path
 
 import psutil
 
+from benchmarks.held import held
+from benchmarks.ingest import stack_in
+from benchmarks.intake_kills import fill
 from benchmarks.machine import describe
+from tests.stack import ROOT, Stack, wait_for
+from visearch_site.local.servers import local_servers
 
-SETS = (("faces", "face"), ("clothing", "image"))
-EACH, WARM = 500, 500
-BATCH = 16
 ALLOWED = 0.10
+LOOK_SECONDS = 0.2
+PATIENCE = 180.0  # seconds without any image becoming ready
+DECODER = "catalog.vision.helper.child"
+TERMINAL = (
+    "SELECT count(*), count(*) FILTER (WHERE status = 'failed') FROM catalog_image WHERE status IN ('ready', 'failed')"
+)
 
-Job = tuple[Path, str]  # a file and its pipeline
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Megabytes at one moment."""
+
+    worker: float
+    decoders: float
+
+    @property
+    def together(self) -> float:
+        return self.worker + self.decoders
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Memory after so many images."""
+    """Of the images since the mark before, up to the ``images``-th: medians in megabytes, and images a second."""
 
     images: int
-    megabytes: float
-    regions: int
-    rate: float  # images a second since the last mark
+    worker: float
+    decoders: float
+    together: float
+    most: float
+    rate: float
 
     def __str__(self) -> str:
-        return f"{self.images:6,} images  {self.megabytes:7.1f} MB  {self.rate:5.1f} images/s  {self.regions:,} regions"
+        return (
+            f"{self.images:6,} images  worker {self.worker:7.1f} MB  decoders {self.decoders:6.1f} MB  "
+            f"together {self.together:7.1f} MB (most {self.most:.1f})  {self.rate:5.1f} images/s"
+        )
 
 
-def jobs(data: Path, count: int) -> Iterator[Job]:
-    """``count`` files of both sets in turn."""
-    turns = []
-    for folder, pipeline in SETS:
-        found = [(path, pipeline) for path in sorted((data / folder).rglob("*.jpg"))]
-        random.Random(1).shuffle(found)
-        turns += [cycle(found)] if found else []
-    if not turns:
-        raise SystemExit(f"There are no .jpg files in {data}/faces and {data}/clothing.")
-    return islice(chain.from_iterable(zip(*turns, strict=False)), count)
+class Watch:
+    """Looks at a worker from time to time until it is ended."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._samples: list[Sample] = []
+        self._over = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                family = [self._process, *self._process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            sizes = [(_decodes(each), held(each)) for each in family]
+            decoders = sum(size for decodes, size in sizes if decodes)
+            self._samples.append(Sample(sum(size for _, size in sizes) - decoders, decoders))
+
+    def taken(self) -> list[Sample]:
+        """The samples since this was asked last."""
+        samples, self._samples = self._samples, []
+        return samples
+
+    def end(self) -> None:
+        self._over.set()
 
 
-def extract_batch(batch: Sequence[Job]) -> int:
-    """How many regions they have."""
-    from catalog.vision import registry
-    from catalog.vision.decode import read_image
-    from catalog.vision.extract import extract_many
-    from catalog.vision.types import DecodedImage
-
-    def decoded() -> Iterator[tuple[DecodedImage, list[str]]]:
-        for path, pipeline in batch:
-            with path.open("rb") as file:
-                yield read_image(file, path.name, registry.limits()), [pipeline]
-
-    return sum(len(extraction.regions) for extraction in extract_many(decoded()))
+def _decodes(process: psutil.Process) -> bool:
+    try:
+        return DECODER in process.cmdline()
+    except psutil.Error:
+        return False
 
 
-def measure(data: Path, count: int, lanes: int) -> Iterator[Mark]:
-    """A mark each EACH images, and one at the end."""
-    files, process = jobs(data, count), psutil.Process()
-    done = regions = marked = 0
-    began = time.perf_counter()
-    with ThreadPoolExecutor(lanes) as pool:
-        while turn := [batch for _ in range(lanes) if (batch := list(islice(files, BATCH)))]:
-            regions += sum(pool.map(extract_batch, turn))
-            done += sum(map(len, turn))
-            if done - marked >= EACH or done == count:
-                now = time.perf_counter()
-                yield Mark(done, process.memory_info().rss / 1e6, regions, (done - marked) / (now - began))
-                marked, began = done, now
+def marks(stack: Stack, folder: Path, count: int, every: int) -> Iterator[Mark]:
+    """One for each ``every`` images of the folder that are done with, and one at the end."""
+    stack.start("worker")
+    wait_for("the worker", lambda: stack.log("worker").count("networks loaded") == stack.worker_processes)
+    options = ["--collection", "memory", "--pipelines", "face,image", "--no-wait"]
+    command = [sys.executable, "manage.py", "import_folder", str(folder), *options]
+    importing = subprocess.Popen(command, cwd=ROOT, env=stack.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watch = Watch(stack.processes["worker"].pid)
+    try:
+        yield from _marks(stack, watch, count, every)
+    finally:
+        watch.end()
+        importing.kill()
+        importing.wait()
 
 
-def plot(marks: Sequence[Mark], path: Path) -> None:
+def _marks(stack: Stack, watch: Watch, count: int, every: int) -> Iterator[Mark]:
+    done = marked = failed = 0
+    began = moved = time.monotonic()
+    while done < count:
+        time.sleep(LOOK_SECONDS)
+        now = time.monotonic()
+        before, [(done, failed)] = done, stack.sql(TERMINAL)
+        moved = now if done > before else moved
+        if now > moved + PATIENCE:
+            raise SystemExit(f"Nothing became ready for {PATIENCE:.0f} s after {done} of {count} images.")
+        if done - marked >= every or done == count:
+            yield _mark(watch.taken(), done, (done - marked) / (now - began))
+            marked, began = done, now
+    if failed:
+        print(f"{failed} images failed: the worker's log says why")
+
+
+def _mark(samples: Sequence[Sample], images: int, rate: float) -> Mark:
+    return Mark(
+        images,
+        worker=statistics.median(sample.worker for sample in samples),
+        decoders=statistics.median(sample.decoders for sample in samples),
+        together=statistics.median(sample.together for sample in samples),
+        most=max(sample.together for sample in samples),
+        rate=rate,
+    )
+
+
+def plot(found: Sequence[Mark], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4))
-    axes.plot([mark.images for mark in marks], [mark.megabytes for mark in marks], marker="o")
-    first = next((mark.megabytes for mark in marks if mark.images >= WARM), marks[0].megabytes)
+    for name, label in (("together", "together"), ("worker", "worker"), ("decoders", "decoders")):
+        axes.plot([mark.images for mark in found], [getattr(mark, name) for mark in found], marker="o", label=label)
+    first = found[min(1, len(found) - 1)].together
     axes.axhspan(first * (1 - ALLOWED), first * (1 + ALLOWED), alpha=0.15, label="± 10 %")
     axes.set(xlabel="images", ylabel="resident memory, MB", ylim=(0, first * 1.3))
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
+def verdict(found: Sequence[Mark]) -> bool:
+    """Prints it; whether memory stayed flat."""
+    if len(found) < 3:
+        print("TOO FEW images: at least three times --every")
+        return False
+    first, *later = [mark.together for mark in found[1:]]
+    worst = max(abs(each / first - 1) for each in later)
+    print(f"{'GROWS' if worst > ALLOWED else 'FLAT'}: at most {worst:.1%} off {first:.1f} MB")
+    return worst <= ALLOWED
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--images", type=int, default=5_000)
-    parser.add_argument("--lanes", type=int, default=1)
+    parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-
-    os.environ.setdefault("VISEARCH_THREADS", "1")
-    for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL"):
-        os.environ.setdefault(name, "redis://unused" if name == "REDIS_URL" else "postgres://unused/unused")
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
-    import django
-
-    django.setup()
-    print(describe("onnxruntime", "opencv-python-headless", "pillow"))
-    marks = []
-    for mark in measure(options.data, options.images, options.lanes):
-        print(mark, flush=True)
-        marks.append(mark)
+    print(describe("django", "celery", "onnxruntime", "pillow"), f"{len(os.sched_getaffinity(0))} cores to use")
+    found = []
+    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        photos = folder / "photos"
+        photos.mkdir()
+        fill(photos, options.data.resolve(), options.images)
+        with local_servers(folder, fsync=True) as servers, stack_in(folder, servers, "memory", 1) as stack:
+            for mark in marks(stack, photos, options.images, options.every):
+                print(mark, flush=True)
+                found.append(mark)
     if options.plot:
-        plot(marks, options.plot)
-    counted = [mark.megabytes for mark in marks if mark.images >= WARM]
-    worst = max((abs(value / counted[0] - 1) for value in counted), default=0.0)
-    print(
-        f"{'GROWS' if worst > ALLOWED else 'FLAT'}: at most {worst:.1%} off {counted[0]:.1f} MB"
-        if counted
-        else "TOO FEW"
-    )
-    sys.exit(worst > ALLOWED or not counted)
+        plot(found, options.plot)
+    sys.exit(not verdict(found))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
+from catalog.duplicates.finding import MOST_DISTANCE
 from catalog.embedding_models import change_of, serving_models
 from catalog.fetching import registry as fetching
 from catalog.vision import registry
@@ -41,6 +43,16 @@ def fetching_settings(**_: Any) -> list[CheckMessage]:
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="See docs/operating.md, Fetching images.", id="catalog.E003")]
     return []
+
+
+@register
+def near_distance(**_: Any) -> list[CheckMessage]:
+    """catalog.E004: VISEARCH_NEAR_DISTANCE is no distance that near duplicates can be looked up by."""
+    if 0 <= settings.VISEARCH_NEAR_DISTANCE <= MOST_DISTANCE:
+        return []
+    said = f"VISEARCH_NEAR_DISTANCE is {settings.VISEARCH_NEAR_DISTANCE}, and must be from 0 to {MOST_DISTANCE}."
+    hint = "10 finds other sizes, compressions and small crops. A collection can leave it off."
+    return [Error(said, hint=hint, id="catalog.E004")]
 
 
 @register

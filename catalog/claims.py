@@ -11,11 +11,12 @@ import secrets
 import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import F
 from django.utils import timezone
 
 from catalog.models import Image, IntakeLine
@@ -32,9 +33,8 @@ def claim(first: UUID | None, size: int) -> tuple[str, list[Image]]:
     An image that was tried before is claimed alone, so that one that kills its worker takes no others along; after
     VISEARCH_MAX_ATTEMPTS tries it fails with the reason.
     """
-    token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    token = new_token()
     with transaction.atomic():
-        _fail_worn()
         images = _alone_if_tried(_lock_waiting(first, size))
         Image.objects.filter(pk__in=[image.pk for image in images]).update(
             status=Image.Status.PROCESSING,
@@ -45,18 +45,33 @@ def claim(first: UUID | None, size: int) -> tuple[str, list[Image]]:
     return token, images
 
 
-def _fail_worn() -> None:
-    """Give up what was tried too often; all of it, so that an empty claim means that nothing waits."""
-    worn = Image.objects.pending().filter(attempts__gte=settings.VISEARCH_MAX_ATTEMPTS)
-    for image in worn.select_for_update(skip_locked=True):
-        _fail(Image.objects.filter(pk=image.pk), GAVE_UP.format(attempts=image.attempts))
+def new_token() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _lock_waiting(first: UUID | None, size: int) -> list[Image]:
-    waiting = Image.objects.pending().filter(attempts__lt=settings.VISEARCH_MAX_ATTEMPTS).select_related("collection")
-    waiting = waiting.select_for_update(skip_locked=True, of=("self",))
-    mine_first = Case(When(pk=first, then=Value(0)), default=Value(1))
-    return list(waiting.order_by(mine_first, "id")[:size])
+    """Lock up to ``size`` that may be tried, and fail those that were met and tried too often.
+
+    None is left only where nothing waits.
+    """
+    while met := _lock_pending(first, size):
+        worn = [image for image in met if image.attempts >= settings.VISEARCH_MAX_ATTEMPTS]
+        for image in worn:
+            _fail(Image.objects.filter(pk=image.pk), GAVE_UP.format(attempts=image.attempts))
+        if len(worn) < len(met):
+            return [image for image in met if image not in worn]
+    return []
+
+
+def _lock_pending(first: UUID | None, size: int) -> list[Image]:
+    """In two queries, of which the second walks an index and stops: ``first`` in its ORDER BY would sort all that wait.
+
+    FOR NO KEY UPDATE excludes others who change or delete an image, and lets those pass who only refer to it.
+    """
+    waiting = Image.objects.pending().prefetch_related("collection")
+    waiting = waiting.select_for_update(skip_locked=True, no_key=True, of=("self",))
+    named = list(waiting.filter(pk=first)) if first else []
+    return [*named, *waiting.exclude(pk__in=[image.pk for image in named]).order_by("pk")[: size - len(named)]]
 
 
 def _alone_if_tried(images: list[Image]) -> list[Image]:
@@ -71,7 +86,7 @@ def held_by(token: str) -> ImageQuerySet:
 
 def renew(token: str) -> None:
     """A lease from now for all that the claim still holds: slow images are no reason to take them over."""
-    held_by(token).update(lease_until=_lease())
+    _change(held_by(token), lease_until=_lease())
 
 
 def _lease() -> datetime:
@@ -83,13 +98,21 @@ def release(token: str, images: Sequence[UUID], reason: str) -> None:
 
     Nobody takes them for RETRY_AFTER, so that a worker does not spin on what a person has to mend.
     """
-    held_by(token).filter(pk__in=images).update(
+    _change(
+        held_by(token).filter(pk__in=images),
         status=Image.Status.QUEUED,
         reason=reason,
         claimed_by="",
         lease_until=timezone.now() + RETRY_AFTER,
         attempts=F("attempts") - 1,
     )
+
+
+@transaction.atomic
+def _change(images: ImageQuerySet, **columns: Any) -> None:
+    """In the order of their keys, as everybody locks images: one statement alone takes them as they lie there."""
+    keys = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    Image.objects.filter(pk__in=keys).update(**columns)
 
 
 def finish(token: str, images: Sequence[UUID]) -> None:
@@ -110,12 +133,13 @@ def fail(token: str, image: UUID, reason: str) -> None:
 @transaction.atomic
 def _fail(images: ImageQuerySet, reason: str) -> None:
     """Mark failed, in the image's row and in the line of the job that put it in."""
-    keys = list(images.select_for_update().values_list("pk", flat=True))
+    keys = list(images.select_for_update(no_key=True).values_list("pk", flat=True))
     Image.objects.filter(pk__in=keys).update(status=Image.Status.FAILED, reason=reason, claimed_by="", lease_until=None)
     IntakeLine.objects.filter(image__in=keys, verdict=IntakeLine.Verdict.STORED).update(
-        verdict=IntakeLine.Verdict.FAILED, code=PROCESSING_FAILED, reason=reason
+        verdict=IntakeLine.Verdict.FAILED, code=PROCESSING_FAILED, reason=reason, ended_at=timezone.now()
     )
 
 
-def waiting_count() -> int:
-    return Image.objects.pending().count()
+def waiting_count(most: int | None = None) -> int:
+    """How many wait; counted up to ``most``."""
+    return Image.objects.pending().order_by()[:most].count()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog.vision.errors import ImageRefused, ModelUnavailable, VisionError
+from catalog.vision.errors import DecoderUnavailable, ImageRefused, ModelUnavailable, VisionError
 
 
 class CatalogError(Exception):
@@ -47,6 +47,7 @@ class CannotServe(CatalogError):
 __all__ = [
     "CannotServe",
     "CatalogError",
+    "DecoderUnavailable",
     "ImageRefused",
     "ModelChanged",
     "ModelSwitched",

@@ -23,8 +23,7 @@ from catalog.filling import Progress
 from catalog.models import Embedding, EmbeddingModel, Image
 from catalog.regions import detection_of
 from catalog.storing import vector_bytes
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from catalog.vision.errors import ImageRefused
 from catalog.vision.extract import embed_regions_of_many
 from catalog.vision.types import DecodedImage, Detection
@@ -135,7 +134,7 @@ def _decoded(model: EmbeddingModel, image: Image) -> DecodedImage | None:
     key = storage.original_key(image.pk, image.format)
     try:
         with storage.open_original(key) as file:
-            return read_image(file, key, registry.limits())
+            return helper.read_image(file, key, registry.limits())
     except (ImageRefused, FileNotFoundError) as error:
         if isinstance(error, FileNotFoundError) and not storage.holds_originals():
             raise StorageUnavailable("The storage of originals is empty, or not there: mount it again.") from error

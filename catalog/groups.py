@@ -18,7 +18,7 @@ ALLOWED = {
     "region": ("view", "add", "change", "delete"),
     "person": ("view", "add", "change"),
     "personmerge": ("view",),
-    "intakejob": ("view", "add"),
+    "intakejob": ("view", "add", "delete"),
     "intakeline": ("view",),
 }
 

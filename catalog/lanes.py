@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -27,7 +28,7 @@ def drain(first: UUID | None, seconds: float) -> bool:
     lanes = max(1, settings.VISEARCH_LANES)
     if lanes == 1:
         return _process_until(until, first)
-    if not process_batch(first) or not retry_while_away(claims.waiting_count):
+    if not process_batch(first) or not retry_while_away(partial(claims.waiting_count, 1)):
         return False
     with ThreadPoolExecutor(lanes, thread_name_prefix="lane") as pool:
         futures = [pool.submit(_lane, until) for _ in range(lanes)]

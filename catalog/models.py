@@ -6,14 +6,17 @@ order (see Embedding).
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import HashIndex
 from django.db import models, transaction
 from django.db.models import F, Func, Q
 from django.db.models.lookups import Exact
+from django.utils import timezone
 from taggit.managers import TaggableManager
 from taggit.models import GenericUUIDTaggedItemBase, TaggedItemBase
 from uuid_utils.compat import uuid7
@@ -28,6 +31,11 @@ class Collection(models.Model):
         STAFF = "staff", "staff only"
         EVERYONE = "everyone", "everyone"
 
+    class NearDuplicates(models.TextChoices):
+        OFF = "off", "not looked for"
+        WARN = "warn", "processed, and listed for a choice"
+        HOLD = "hold", "held until somebody has chosen"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200, unique=True)
     description = models.TextField(blank=True)
@@ -40,6 +48,12 @@ class Collection(models.Model):
         choices=FaceSearch,
         default=FaceSearch.STAFF,
         help_text="staff: the groups that this collection is given to, its editors and viewers.",
+    )
+    near_duplicates = models.CharField(
+        max_length=10,
+        choices=NearDuplicates,
+        default=NearDuplicates.WARN,
+        help_text="What happens to an image that looks like one that is here already. Off for drawings and digits.",
     )
     editors = models.ManyToManyField(Group, blank=True, related_name="edits")
     viewers = models.ManyToManyField(Group, blank=True, related_name="views")
@@ -54,8 +68,14 @@ class Collection(models.Model):
         return self.name
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Waits for workers that are storing regions of its images, so that those go, too."""
+        """Waits for whoever is putting images in, or storing regions of them, so that those go, too.
+
+        Locked in the order in which everybody does: the collection, its jobs, its images.
+        """
         with transaction.atomic():
+            rows = Collection.objects.select_for_update(no_key=True)  # who stores an image waits for its key
+            list(rows.filter(pk=self.pk).values_list("pk"))
+            list(self.jobs.select_for_update().order_by("pk").values_list("pk"))
             self.images.all().lock()
             return super().delete(*args, **kwargs)
 
@@ -72,6 +92,14 @@ class UUIDTaggedItem(GenericUUIDTaggedItemBase, TaggedItemBase):  # type: ignore
     """A tag on something with a UUID key."""
 
 
+def _band(number: int) -> models.GeneratedField:
+    """16 bits of ``phash``, beginning with the lowest: what near duplicates are looked up by (catalog.duplicates)."""
+    shifted = F("phash").bitrightshift(16 * number)
+    return models.GeneratedField(
+        expression=shifted.bitand(0xFFFF), output_field=models.IntegerField(null=True), db_persist=True
+    )
+
+
 class Image(models.Model):
     """One image file of one collection, and what became of it.
 
@@ -83,10 +111,10 @@ class Image(models.Model):
                    └────────────┘            │
                    └───── process again ─────┘
 
-    held: stored, waiting for somebody's decision. queued: waiting for a worker. processing: claimed by ``claimed_by``
-    until ``lease_until``; a claim that runs out is taken again, VISEARCH_MAX_ATTEMPTS times at most. A queued image
-    with a ``lease_until`` was given back by its worker (``reason`` says why) and rests until then. What was ready once
-    (``processed_at``) stays findable while it is processed again.
+    held: stored, waiting for somebody's decision (``held_for``). queued: waiting for a worker. processing: claimed by
+    ``claimed_by`` until ``lease_until``; a claim that runs out is taken again, VISEARCH_MAX_ATTEMPTS times at most. A
+    queued image with a ``lease_until`` was given back by its worker (``reason`` says why) and rests until then. What
+    was ready once (``processed_at``) stays findable while it is processed again.
     """
 
     class Status(models.TextChoices):
@@ -96,10 +124,31 @@ class Image(models.Model):
         READY = "ready"
         FAILED = "failed"
 
+    class HeldFor(models.TextChoices):
+        NOTHING = "", "not held"
+        PAUSE = "pause", "its job is paused"
+        CANCEL = "cancel", "its job was cancelled"
+        NEAR_DUPLICATE = "near-duplicate", "it looks like another image"
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="images")
 
     sha256 = models.CharField(max_length=64)
+    source_sha256 = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="Of the file as it came, where a smaller one was made of it.",
+    )
+    phash = models.BigIntegerField(null=True, editable=False, help_text="Perceptual hash, see catalog.vision.likeness.")
+    phash_mirrored = models.BigIntegerField(null=True, editable=False, help_text="The same of the mirrored image.")
+    phash_band_0 = _band(0)
+    phash_band_1 = _band(1)
+    phash_band_2 = _band(2)
+    phash_band_3 = _band(3)
+    version_of = models.ForeignKey(
+        "self", null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="versions"
+    )
     format = models.CharField(max_length=10, help_text="What the content says: JPEG, PNG, ...")
     width = models.PositiveIntegerField(help_text="Pixels, after EXIF orientation.")
     height = models.PositiveIntegerField(help_text="Pixels, after EXIF orientation.")
@@ -118,6 +167,7 @@ class Image(models.Model):
     uploader = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
 
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    held_for = models.CharField(max_length=20, choices=HeldFor, default=HeldFor.NOTHING, blank=True, editable=False)
     reason = models.TextField(blank=True, help_text="Why it failed, or what it waits for.")
     claimed_by = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -138,9 +188,20 @@ class Image(models.Model):
                 condition=Q(status="processing", lease_until__isnull=False) | ~Q(status="processing"),
                 name="a_claim_has_a_lease",
             ),
+            models.CheckConstraint(
+                condition=Q(status="held") | Q(held_for=""),
+                name="only_what_is_held_is_held_for_something",
+            ),
+            models.CheckConstraint(condition=~Q(version_of=F("id")), name="no_image_is_a_version_of_itself"),
         ]
         indexes = [
             models.Index(fields=["id"], name="image_waiting", condition=Q(status__in=["queued", "processing"])),
+            models.Index(fields=["held_for"], name="image_held", condition=Q(status="held")),
+            models.Index(fields=["collection", "source_sha256"], name="image_source", condition=~Q(source_sha256="")),
+            *(
+                models.Index(fields=["collection", f"phash_band_{band}"], name=f"image_phash_band_{band}")
+                for band in range(4)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -176,6 +237,66 @@ class DoomedFiles(models.Model):
 
     def __str__(self) -> str:
         return f"files of {self.image_id}"
+
+
+class NearDuplicate(models.Model):
+    """An image that came in looks like one that was here. Waits for a choice while ``decision`` is empty.
+
+    ``distance``: bits in which the perceptual hashes differ, of 64; ``is_mirrored``: of the mirrored image's. Where one
+    of the two was chosen to go, this went with it: the log has it (catalog.curation.duplicates).
+    """
+
+    class Decision(models.TextChoices):
+        OPEN = "", "not decided"
+        KEEP = "keep", "both kept"
+        VERSION = "version", "linked as a version"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="looks_like")
+    other = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="looked_like_by")
+    distance = models.PositiveSmallIntegerField()
+    is_mirrored = models.BooleanField(default=False)
+    decision = models.CharField(max_length=10, choices=Decision, default=Decision.OPEN, blank=True)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["image", "other"], name="a_likeness_is_noted_once"),
+            models.CheckConstraint(condition=~Q(image=F("other")), name="no_image_is_like_itself"),
+        ]
+        indexes = [models.Index(fields=["image"], name="near_duplicate_open", condition=Q(decision=""))]
+
+    def __str__(self) -> str:
+        return f"{self.image_id} looks like {self.other_id}"
+
+
+class DiscardedFile(models.Model):
+    """A file whose image somebody let go for ``kept``, which it looks like: brought again, it is a duplicate of that.
+
+    ``sha256`` of the file as it was kept, or as it came (Image.source_sha256): a row for each. Goes with ``kept``, and
+    holds in its collection.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    sha256 = models.CharField(max_length=64, db_index=True)
+    name = models.CharField(max_length=255, blank=True)
+    kept = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="stands_for")
+    discarded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["kept", "sha256"], name="a_file_is_discarded_once_for_an_image")]
+
+    def __str__(self) -> str:
+        return self.name or self.sha256[:12]
 
 
 class Person(models.Model):
@@ -408,16 +529,42 @@ class Embedding(models.Model):
 
 
 class IntakeJob(models.Model):
-    """One act of putting images in: an upload, a folder import. Its lines say what became of each file."""
+    """One act of putting images in: an upload, a folder, a list of addresses. Its lines say what became of each file.
+
+    ::
+
+        running ◄──► paused         either ──► cancelled ──► running (retry)
+
+    Whether a running job is finished its lines say: none is waiting, none is receiving, no image of it is queued.
+    ``normalise``: what is made of every file before it is kept (catalog.vision.normalising); "" keeps it as it is.
+    """
 
     class Source(models.TextChoices):
-        API = "api"
-        ADMIN = "admin"
-        FOLDER = "folder"
+        API = "api", "Upload by the API"
+        ADMIN = "admin", "Upload"
+        FOLDER = "folder", "Import of a folder"
+        URLS = "urls", "List of addresses"
+        CSV = "csv", "CSV file"
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        PAUSED = "paused"
+        CANCELLED = "cancelled"
+
+    tried_again = 0  # no column: how many lines whoever began it once more took up (catalog.intake.jobs.take_up_again)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="jobs")
     source = models.CharField(max_length=10, choices=Source)
+    name = models.CharField(max_length=255, blank=True, help_text="Of the list or folder: data only.")
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    normalise = models.CharField(max_length=20, blank=True, help_text="longest:1024, square:512, or empty.")
+    digest = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="sha256 of its list: the same one goes on where it was."
+    )
+    begun_on = models.CharField(
+        max_length=255, blank=True, editable=False, help_text="The host whose files it puts in, as it calls itself."
+    )
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -425,7 +572,12 @@ class IntakeJob(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.source} {self.created_at:%Y-%m-%d %H:%M}"
+        return f"{self.get_source_display()}, {timezone.localtime(self.created_at):%Y-%m-%d %H:%M}"
+
+    @property
+    def is_operators(self) -> bool:
+        """Begun by a command: nobody, or somebody whose account is gone, has `started_by` None, too."""
+        return self.started_by_id is None and (self.source == self.Source.FOLDER or bool(self.begun_on))
 
 
 class IntakeLine(models.Model):
@@ -433,22 +585,38 @@ class IntakeLine(models.Model):
 
     ::
 
-        receiving ──► stored | duplicate (image: the one already here) | refused (reason) | failed (reason)
+        waiting ──► receiving ──► stored | duplicate (image: the one already here) | refused (reason) | failed (reason)
+           │  ▲                                                                          │                  │
+           │  └──────────────────────── retry ◄──────────────────────────────────────────┴──────────────────┘
+           └──► cancelled ──► waiting (retry)
+
+    A line of a list is planned as ``waiting``: whoever takes it claims it (``claimed_by`` until ``lease_until``); one
+    that is not claimed but has a ``lease_until`` rests until then (``reason`` says why). It says where its file is:
+    ``url``, or ``path`` on the host where the command runs; ``facts`` are what the list says of it (ImageFacts).
 
     A line is committed as ``receiving`` with the key its file will get (``reserved_key``) before the file is written.
     Whoever dies in between leaves that line, and the sweep removes the file that has no image (catalog.uploads).
     """
 
     class Verdict(models.TextChoices):
+        WAITING = "waiting"
         RECEIVING = "receiving"
         STORED = "stored"
         DUPLICATE = "duplicate"
         REFUSED = "refused"
         FAILED = "failed"
+        CANCELLED = "cancelled"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     job = models.ForeignKey(IntakeJob, on_delete=models.CASCADE, related_name="lines")
-    source = models.CharField(max_length=1000, help_text="File name or path, as it was called where it came from.")
+    number = models.PositiveIntegerField(null=True, blank=True, help_text="Of the line in its list, from 1.")
+    source = models.CharField(
+        max_length=2000, help_text="File name, path or address, as it was called where it came from."
+    )
+    url = models.CharField(max_length=2000, blank=True, help_text="Where workers fetch it.")
+    host = models.CharField(max_length=255, blank=True, help_text="Of the address: few are fetched from one at a time.")
+    path = models.TextField(blank=True, help_text="Where the command that planned it finds the file.")
+    facts = models.JSONField(default=dict, blank=True, help_text="Fields of catalog.uploads.ImageFacts.")
     verdict = models.CharField(max_length=10, choices=Verdict, default=Verdict.RECEIVING)
     code = models.CharField(max_length=50, blank=True, help_text="Stable code of a refusal.")
     reason = models.TextField(blank=True)
@@ -457,7 +625,15 @@ class IntakeLine(models.Model):
         max_length=200, blank=True, help_text="Named on its face, should exactly one be found."
     )
     reserved_key = models.CharField(max_length=200, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    slow_downs = models.PositiveSmallIntegerField(default=0, help_text="How often its server asked to be left alone.")
+    claimed_by = models.CharField(max_length=200, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    received_at = models.DateTimeField(null=True, blank=True, help_text="When it was last begun to be received.")
+    ended_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it last came to its end, or its image failed; of lines that ended."
+    )
 
     class Meta:
         ordering = ["id"]
@@ -465,8 +641,74 @@ class IntakeLine(models.Model):
             models.CheckConstraint(
                 condition=~Q(verdict__in=["refused", "failed"]) | ~Q(reason=""), name="a_refusal_has_a_reason"
             ),
+            models.UniqueConstraint(
+                fields=["job", "number"], name="a_line_has_its_number_alone", condition=Q(number__isnull=False)
+            ),
         ]
-        indexes = [models.Index(fields=["id"], name="line_unfinished", condition=Q(verdict="receiving"))]
+        indexes = [
+            models.Index(fields=["id"], name="line_unfinished", condition=Q(verdict="receiving")),
+            models.Index(fields=["job", "id"], name="line_waiting", condition=Q(verdict="waiting")),
+            models.Index(fields=["ended_at"], name="line_failed", condition=Q(verdict="failed")),
+            # What is claimed by (catalog.intake.lines): the hosts of a job, and those that are busy or rest.
+            models.Index(
+                fields=["job", "host", "id"], name="line_to_fetch", condition=Q(verdict="waiting") & ~Q(url="")
+            ),
+            models.Index(
+                fields=["host"],
+                name="line_claimed_or_resting",
+                condition=Q(verdict="waiting", lease_until__isnull=False),
+            ),
+            HashIndex(fields=["url"], name="line_url", condition=~Q(url="")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.source}: {self.verdict}"
+
+    @property
+    def rests_until(self) -> datetime | None:
+        """The moment before which nobody takes this waiting line; None where it rests for nothing."""
+        return self.lease_until if self._is_leased and not self.claimed_by else None
+
+    @property
+    def is_claimed(self) -> bool:
+        """Somebody is at this waiting line: fetches or opens its file."""
+        return self._is_leased and bool(self.claimed_by)
+
+    @property
+    def _is_leased(self) -> bool:
+        is_waiting = self.verdict == self.Verdict.WAITING
+        return is_waiting and self.lease_until is not None and self.lease_until > timezone.now()
+
+
+class RestingHost(models.Model):
+    """A host that answered "slow down": no address of it is fetched before ``rests_until`` (catalog.intake.lines)."""
+
+    host = models.CharField(max_length=255, primary_key=True, help_text="As IntakeLine.host.")
+    rests_until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.host
+
+
+class IdempotencyKey(models.Model):
+    """What a creating call of the API was answered, so that the same call sent again is answered the same.
+
+    ``fingerprint``: sha256 of method, path and body. ``status`` is None while the first call is under way, until
+    ``lease_until``: whoever sends it again after that takes it over (catalog.idempotency).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200)
+    fingerprint = models.CharField(max_length=64)
+    lease_until = models.DateTimeField()
+    status = models.PositiveSmallIntegerField(null=True)
+    answer = models.JSONField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="a_key_is_used_once_by_a_user")]
+
+    def __str__(self) -> str:
+        return self.key

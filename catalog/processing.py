@@ -20,7 +20,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import F
 
-from catalog import claims, storage
+from catalog import claims, originals, storage
 from catalog.database import AWAY, retry_while_away
 from catalog.embedding_models import runnable_models
 from catalog.exceptions import ImageRefused, ModelChanged, ModelSwitched, ModelUnavailable, NoServingModel
@@ -28,9 +28,8 @@ from catalog.lineage import embedders_of
 from catalog.models import EmbeddingModel, Image, Region
 from catalog.regions import detection_of, drawn_regions
 from catalog.storing import Outcome, store
-from catalog.vision import registry
-from catalog.vision.decode import read_image
-from catalog.vision.errors import ModelFailed
+from catalog.vision import helper, registry
+from catalog.vision.errors import DecoderStarved, DecoderUnavailable, ModelFailed
 from catalog.vision.extract import embed_regions, extract_many, warm_up
 from catalog.vision.types import DecodedImage, ExtractedRegion
 
@@ -81,7 +80,9 @@ def _give_up(token: str, image: Image, error: Exception, models: Sequence[Embedd
     if isinstance(error, ModelFailed):
         retry_while_away(partial(claims.renew, token))
         _try_on_noise(models)
-        _count_try(token, image, error)
+        logger.error("image %s: %s", image.pk, error)
+        what_to_do = "Take another image, or let another model run."
+        _count_try(token, image, f"the model {error.name} failed for this image", "it runs for others", what_to_do)
     elif isinstance(error, ImageRefused):  # by an embedder: what does not decode is marked already
         claims.fail(token, image.pk, str(error))
     else:
@@ -95,20 +96,15 @@ def _try_on_noise(models: Sequence[EmbeddingModel]) -> None:
         warm_up(model.pipeline, embedders_of([model]))
 
 
-def _count_try(token: str, image: Image, error: ModelFailed) -> None:
-    """A network that runs otherwise failed for this image: it is tried again alone, and the last time it fails."""
-    logger.error("image %s: %s", image.pk, error)
+def _count_try(token: str, image: Image, words: str, while_: str, what_to_do: str) -> None:
+    """It went wrong for this image and not for others: it is tried again, and the last time it fails."""
     tries = image.attempts + 1  # `image` is from before this claim
     if tries >= settings.VISEARCH_MAX_ATTEMPTS:
-        claims.fail(
-            token,
-            image.pk,
-            f"The model {error.name} failed for this image {tries} times, while it runs for others. The worker's log "
-            "says more. Take another image, or let another model run.",
-        )
+        said = f"{words[0].upper()}{words[1:]} {tries} times, while {while_}."
+        claims.fail(token, image.pk, f"{said} The worker's log says more. {what_to_do}")
         return
     claims.held_by(token).filter(pk=image.pk).update(attempts=F("attempts") + 1)  # as `release` takes one off
-    claims.release(token, [image.pk], f"Waiting: the model {error.name} failed for this image; it is tried again.")
+    claims.release(token, [image.pk], f"Waiting: {words}; it is tried again.")
 
 
 def _give_back(token: str, images: Sequence[Image], error: ModelUnavailable | NoServingModel) -> None:
@@ -150,17 +146,34 @@ def _decode(token: str, image: Image) -> DecodedImage | None:
     key = storage.original_key(image.pk, image.format)
     try:
         with storage.open_original(key) as file:
-            return read_image(file, key, registry.limits())
+            return helper.read_image(file, key, registry.limits())
     except ImageRefused as refusal:
         claims.fail(token, image.pk, str(refusal))
     except FileNotFoundError:
-        claims.fail(token, image.pk, "Its file is gone from the originals. Restore it, or delete this image.")
+        _missing(token, image, key)
     except OSError as error:
-        claims.release(
-            token, [image.pk], f"Waiting: its file cannot be read ({error.strerror or type(error).__name__})."
-        )
         logger.error("original %s cannot be read: %s", key, error)
+        _unread(token, image, error)
     return None
+
+
+def _missing(token: str, image: Image, key: str) -> None:
+    if originals.others_are_there(image):
+        claims.fail(token, image.pk, "Its file is gone from the originals. Restore it, or delete this image.")
+        return
+    logger.error("original %s is not there, nor are others: is their storage mounted?", key)
+    claims.release(token, [image.pk], "Waiting: the storage of originals is empty, or not there. Mount it again.")
+
+
+def _unread(token: str, image: Image, error: OSError) -> None:
+    words = error.strerror or type(error).__name__
+    if isinstance(error, DecoderStarved):
+        _count_try(token, image, f"reading it failed ({words})", "this machine may be busy", "Process it again.")
+    elif not isinstance(error, DecoderUnavailable) and originals.others_can_be_read(image):
+        what_to_do = "Mend or restore its file, then process it again."
+        _count_try(token, image, f"reading its file failed ({words})", "others can be read", what_to_do)
+    else:
+        claims.release(token, [image.pk], f"Waiting: its file cannot be read ({words}).")
 
 
 def _embed_drawn(

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.lookups import IsNull
 from django.utils import timezone
 
 if TYPE_CHECKING:
@@ -110,13 +111,29 @@ class ImageQuerySet(models.QuerySet["rows.Image"]):
         return self.filter(status__in=["ready", "failed", "held"])
 
     def pending(self) -> Self:
-        """Waiting for a worker: queued (and not given back a moment ago), or claimed by one whose lease has run out."""
-        rested = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
-        return self.filter((Q(status="queued") & rested) | self._expired())
+        """Waiting for a worker: queued (and not given back a moment ago), or claimed by one whose lease has run out.
 
-    @staticmethod
-    def _expired() -> Q:
-        return Q(status="processing", lease_until__lt=timezone.now())
+        Not `abandoned`: nobody begins those.
+        """
+        fresh = Q(status="queued", lease_until__isnull=True)
+        again = Q(status__in=["queued", "processing"], lease_until__lt=timezone.now())
+        begun_before = Q(processed_at__isnull=False) | Q(IsNull(self._stopped_line(), True))
+        waiting = Q(status__in=["queued", "processing"])  # implied; it names the index that holds them by key
+        return self.filter(waiting, fresh | (again & begun_before))
+
+    def abandoned(self) -> Self:
+        """Given back by a worker, or left by one whose lease has run out, and not to be begun again: the job that
+        stored them was paused or cancelled meanwhile. What was processed once is not among them: it stays findable."""
+        left = Q(status="queued", lease_until__isnull=False)
+        left |= Q(status="processing", lease_until__lt=timezone.now())
+        return self.filter(left, IsNull(self._stopped_line(), False), processed_at__isnull=True)
+
+    def _stopped_line(self) -> Subquery:
+        """A line by which a job that does not run stored the image, looked up for each row that is asked about: an
+        EXISTS might be made a hash of all such lines, for each claim."""
+        lines = self.model._meta.get_field("intake_lines").related_model._base_manager
+        stopped = lines.filter(image=OuterRef("pk"), verdict="stored").exclude(job__state="running")
+        return Subquery(stopped.order_by().values("pk")[:1])
 
     def _collections(self) -> CollectionQuerySet:
         return CollectionQuerySet(self.model._meta.get_field("collection").related_model)

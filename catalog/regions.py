@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from catalog.models import Embedding, EmbeddingModel, Image, IntakeLine, Region
+from catalog.curation.errors import CurationError
+from catalog.curation.log import record
+from catalog.curation.people import check_may_use_name, cleaned_name
+from catalog.models import Embedding, EmbeddingModel, Image, IntakeJob, IntakeLine, Region
 from catalog.naming import person_named, rejected_people
 from catalog.vision.types import Box, Detection, ExtractedRegion
 
@@ -112,13 +115,50 @@ def _save(regions: Sequence[Region]) -> None:
 def name_only_faces(images: Sequence[UUID]) -> None:
     """Name the person that an image's intake asked for, where it has exactly one face and nobody named it yet.
 
-    Not where somebody said that this face is not this person.
+    Not where somebody said that this face is not this person; nor where whoever began the job may not use the name
+    (now: they may have seen that person when it began), then its line says so.
     """
-    asked = IntakeLine.objects.filter(image__in=images).exclude(person_name="")
-    for image, name in asked.order_by("id").values_list("image", "person_name"):
-        faces = list(Region.objects.filter(image=image, pipeline=FACE, dismissed=False)[:2])
+    asked = IntakeLine.objects.filter(image__in=images).exclude(person_name="").select_related("job__started_by")
+    by_name = sorted(_first_of_each(asked.order_by("id")), key=lambda line: line.person_name)
+    for line in by_name:  # two who make the same new people make them in the same order
+        faces = list(Region.objects.filter(image=line.image_id, pipeline=FACE, dismissed=False)[:2])
         if len(faces) == 1 and faces[0].person_id is None:
-            person = person_named(name)
-            if person.pk not in rejected_people(faces[0]):
-                faces[0].person = person
-                faces[0].save(update_fields=["person"])
+            _name(faces[0], line)
+
+
+def _first_of_each(lines: Iterable[IntakeLine]) -> list[IntakeLine]:
+    first: dict[UUID | None, IntakeLine] = {}
+    for line in lines:
+        first.setdefault(line.image_id, line)
+    return list(first.values())
+
+
+def _name(face: Region, line: IntakeLine) -> None:
+    user = line.job.started_by
+    try:
+        name = cleaned_name(line.person_name)
+        _check_may_name(line.job, name)
+    except CurationError as error:
+        _say(line, f"Its face was not named {line.person_name}. {error}")
+        return
+    person = person_named(name)
+    if person.pk in rejected_people(face):
+        return
+    face.person = person
+    face.save(update_fields=["person"])
+    if user is not None:
+        record(user, face.image, f"Named its only face {person.name}, as the list says.")
+
+
+def _check_may_name(job: IntakeJob, name: str) -> None:
+    """Raises CurationError. Whoever has a shell on the server may use any name."""
+    if job.started_by is not None:
+        check_may_use_name(name, job.started_by)
+    elif not job.is_operators:
+        raise CurationError("Whoever began this job has no account any more. Name it in the admin.")
+
+
+def _say(line: IntakeLine, said: str) -> None:
+    """After what the line says already, once: its image may be processed again and again."""
+    if said not in line.reason:
+        IntakeLine.objects.filter(pk=line.pk).update(reason=f"{line.reason} {said}".lstrip())

@@ -2,19 +2,22 @@
 
 Names are made from our ids alone; the uploader's name is data. Two storages (settings.STORAGES): ``originals``, for
 staff only, and ``renditions``, for anybody who may see the image, through a view that checks. Neither has a public URL.
+
+Whatever a storage raises (those of clouds have errors of their own) leaves the functions of this module as an OSError.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from pathlib import Path, PurePath
+from typing import IO, Any, BinaryIO, cast
 from uuid import UUID
 
 from django.core.files.base import ContentFile, File
@@ -114,6 +117,12 @@ def original_key(image_id: UUID, image_format: str) -> str:
     return f"{image_id.hex[-2:]}/{image_id}{FORMATS[image_format].extension}"
 
 
+def image_of_original(key: str) -> tuple[UUID, str]:
+    """Id and format that `original_key` made this key of."""
+    path = PurePath(key)
+    return UUID(path.stem), next(name for name, each in FORMATS.items() if each.extension == path.suffix)
+
+
 def rendition_key(image_id: UUID, size: int) -> str:
     return f"{image_id.hex[-2:]}/{image_id}-{size}.webp"
 
@@ -135,15 +144,41 @@ def sha256_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        logger.error("a storage of files answers: %s", error)  # its words may hold names that are for the log alone
+        raise OSError(errno.EIO, type(error).__name__) from error
+
+
 def save_original(key: str, file: BinaryIO) -> None:
+    """Raises OSError."""
     file.seek(0)
-    originals().save(key, File(file))
+    with _as_os_errors():
+        originals().save(key, File(file))
+
+
+def has_original(key: str) -> bool:
+    """Raises OSError."""
+    with _as_os_errors():
+        return originals().exists(key)
+
+
+def delete_original(key: str) -> None:
+    """Nothing where it is gone already. Raises OSError."""
+    with _as_os_errors():
+        originals().delete(key)
 
 
 def holds_originals() -> bool:
     """Whether there is anything in their storage: a folder that is not mounted is empty, or not there."""
     try:
-        folders, files = originals().listdir("")
+        with _as_os_errors():
+            folders, files = originals().listdir("")
     except FileNotFoundError:
         return False
     return any(not name.startswith(".") for name in (*folders, *files))
@@ -151,14 +186,35 @@ def holds_originals() -> bool:
 
 @contextlib.contextmanager
 def open_original(key: str) -> Iterator[BinaryIO]:
-    with originals().open(key, "rb") as file:
+    """Raises OSError."""
+    with open_file(originals(), key) as file:
         yield cast(BinaryIO, file)
 
 
+def open_file(place: Storage, key: str) -> IO[bytes]:
+    """To be read from its beginning. Raises FileNotFoundError, and OSError for all else that a storage may raise.
+
+    Object storages fetch the file when it is first read: that is done here, where their errors are known as theirs.
+    """
+    with _as_os_errors():
+        file: IO[bytes] = place.open(key, "rb")
+        try:
+            file.read(1)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+    return file
+
+
 def save_renditions(image_id: UUID, rendered: Mapping[int, bytes]) -> None:
-    """Write what catalog.vision.renditions made; safe to run again, the same bytes land under the same names."""
+    """Write what catalog.vision.renditions made; safe to run again, the same bytes land under the same names.
+
+    Raises OSError.
+    """
     for size, data in rendered.items():
-        renditions().save(rendition_key(image_id, size), ContentFile(data))
+        with _as_os_errors():
+            renditions().save(rendition_key(image_id, size), ContentFile(data))
 
 
 def file_keys(image_id: UUID, image_format: str) -> list[tuple[Storage, str]]:

@@ -36,7 +36,7 @@ class WorkerReport:
 
 def report() -> None:
     """Say it for this host, if this process has loaded networks. Of two hosts in the same moment one may be lost, until
-    it says so again within minutes (catalog.tasks.sweep)."""
+    it says so again within minutes (catalog.tasks.process_images)."""
     runs_on = providers.in_use()
     if not runs_on:
         return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
+from catalog.locks import held, key_of
 from catalog.models import EmbeddingModel
+
+__all__ = ["RebuildRunning", "builder_lock", "held", "is_building"]
 
 
 class RebuildRunning(Exception):
@@ -19,9 +21,8 @@ class RebuildRunning(Exception):
 def builder_lock(model: EmbeddingModel) -> Iterator[None]:
     """Hold the advisory lock of this model's index. Raises RebuildRunning at once where it is taken.
 
-    The lock lives in a connection of its own: Postgres lets go of it when the process dies, and whatever happens on
-    the default connection (transactions, reconnects) leaves it alone. Should this connection break during a long
-    build, a second builder can start; then only the newer one can publish (search.engines.generations).
+    Should its connection break during a long build, a second builder can start; then only the newer one can publish
+    (search.engines.generations).
     """
     with held(_subject(model)) as is_ours:
         if not is_ours:
@@ -29,34 +30,6 @@ def builder_lock(model: EmbeddingModel) -> Iterator[None]:
                 f"The index of {model} ({model.pipeline}) is being built by another process. Wait for it."
             )
         yield
-
-
-@contextmanager
-def held(subject: str) -> Iterator[bool]:
-    """Hold the advisory lock of what this names, in a connection of its own; False where somebody else does.
-
-    It belongs to a transaction that stays open and does nothing, so that a pooler which lends its connections to the
-    server by the transaction (pgbouncer) lends this one for as long. Such a transaction keeps no old rows alive.
-    """
-    connection = connections.create_connection(DEFAULT_DB_ALIAS)
-    try:
-        connection.set_autocommit(False)
-        with connection.cursor() as cursor:
-            cursor.execute(_NO_LIMITS)
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_key(subject)])
-            row = cursor.fetchone()
-        yield bool(row and row[0])
-    finally:
-        with suppress(Error):  # at once; the server notices a closed connection later
-            connection.rollback()
-        connection.close()
-
-
-# Of this transaction alone; transaction_timeout is known to Postgres 17 and newer.
-_NO_LIMITS = """
-    SELECT set_config(name, '0', true) FROM pg_settings
-    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
-"""
 
 
 def is_building(model: EmbeddingModel) -> bool:
@@ -70,16 +43,10 @@ def is_building(model: EmbeddingModel) -> bool:
         )
     """
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(is_held, [_key(_subject(model))])
+        cursor.execute(is_held, [key_of(_subject(model))])
         row = cursor.fetchone()
     return bool(row and row[0])
 
 
 def _subject(model: EmbeddingModel) -> str:
     return f"visearch index {model.pk}"
-
-
-def _key(subject: str) -> int:
-    """An int64, as pg_try_advisory_lock takes it, that no other use of advisory locks is likely to share."""
-    digest = hashlib.sha256(subject.encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)

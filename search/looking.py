@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from catalog.querysets import Viewer
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from catalog.vision.types import DecodedImage
 from search.querying import Query, read_query
 
@@ -25,7 +24,7 @@ class Looked:
 
 def look_at(file: BinaryIO, name: str, viewer: Viewer) -> Looked:
     """Raises ImageRefused, ModelUnavailable, NoServingModel."""
-    decoded = read_image(file, name, registry.limits())
+    decoded = helper.read_image(file, name, registry.limits())
     return Looked(read_query(decoded, viewer), _data_uri(decoded))
 
 

@@ -22,8 +22,7 @@ from catalog.exceptions import ModelUnavailable, NoServingModel
 from catalog.models import Collection, EmbeddingModel, Image, Region
 from catalog.regions import FACE, box_of, detection_of
 from catalog.selectors import vector_of_region
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from catalog.vision.extract import extract
 from catalog.vision.types import Box, DecodedImage, ExtractedRegion
 from search import ahead, serving
@@ -125,7 +124,7 @@ def search_by_image(file: BinaryIO, name: str, options: SearchOptions) -> Answer
     NoServingModel.
     """
     pipelines = _pipelines_to_try(options)
-    decoded = read_image(file, name, registry.limits())
+    decoded = helper.read_image(file, name, registry.limits())
     for pipeline in pipelines:
         (model,) = runnable_models([pipeline])
         regions = _extract(decoded, model)

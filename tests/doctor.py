@@ -48,5 +48,5 @@ def grow_old() -> None:
     Image.objects.update(created_at=then)
     Image.objects.exclude(processed_at=None).update(processed_at=then)
     Image.objects.exclude(lease_until=None).update(lease_until=then)
-    IntakeLine.objects.update(created_at=then)
+    IntakeLine.objects.update(created_at=then, received_at=then)
     DoomedFiles.objects.update(created_at=then)

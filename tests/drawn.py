@@ -7,7 +7,7 @@ import random
 import struct
 import zlib
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw
 
 
 def image_file(
@@ -44,6 +44,17 @@ def photo(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
     return out.getvalue()
 
 
+def scene(seed: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
+    """Rectangles of many sizes and colours; two seeds have nothing in common."""
+    draw = random.Random(seed)
+    image = Image.new("RGB", size, tuple(draw.randbytes(3)))
+    for _ in range(60):
+        left, top = draw.randrange(size[0]), draw.randrange(size[1])
+        corner = (left + draw.randrange(20, 160), top + draw.randrange(20, 120))
+        ImageDraw.Draw(image).rectangle((left, top, *corner), fill=tuple(draw.randbytes(3)))
+    return image
+
+
 def padded(jpeg: bytes, byte_size: int) -> bytes:
     """The same JPEG with so many bytes, by a comment behind its first marker: 4 to 65,537 bytes more."""
     comment = byte_size - len(jpeg) - 4
@@ -76,4 +87,5 @@ BAD_FILES = [
     ("photo.png", image_file(kind="JPEG"), 415, "format-mismatch"),
     ("cut.jpg", image_file(size=(400, 300))[:900], 422, "truncated-image"),
     ("huge.png", png_claiming(60_000, 60_000), 422, "too-many-pixels"),
+    ("page.gif", image_file(kind="GIF") + b"<script>alert(1)</script>", 422, "foreign-content"),
 ]

@@ -38,8 +38,9 @@ def squares(*what: tuple[int, int, int, str], size: tuple[int, int] = (200, 150)
 
 
 def put(collection: Collection, data: bytes, name: str = "image", person: str = "", **facts: Any) -> IntakeLine:
-    """Upload, in a job of its own."""
-    job = IntakeJob.objects.create(collection=collection, source=IntakeJob.Source.API)
+    """Upload, in a job of its own; as a command does, which may give any name, where there is a person."""
+    source = IntakeJob.Source.FOLDER if person else IntakeJob.Source.API
+    job = IntakeJob.objects.create(collection=collection, source=source)
     return receive(job, io.BytesIO(data), name, ImageFacts(**facts), person_name=person)
 
 
@@ -99,13 +100,15 @@ class InThread(threading.Thread):
         return self._result
 
 
-def wait_until_somebody_waits_for_a_lock() -> None:
-    def waiting() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            return bool(cursor.fetchone()[0])
+def waiting_for_a_lock() -> int:
+    """How many do."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return int(cursor.fetchone()[0])
 
-    wait_for("somebody who waits for a lock", waiting)
+
+def wait_until_somebody_waits_for_a_lock() -> None:
+    wait_for("somebody who waits for a lock", waiting_for_a_lock)
 
 
 # --- Other processes --------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class Stack:
     redis: RedisServer | None = None
     port: int = field(default_factory=free_port)
     worker_processes: int = 1
+    root: Path = ROOT  # the checkout that runs
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -71,6 +72,7 @@ class Stack:
         return {
             "web": [*gunicorn, "--threads", "4", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "2"],
             "worker": [*celery, "worker", "-Q", "vision,index", "-c", str(self.worker_processes)],
+            "intake": [*celery, "worker", "-n", "intake@%h", "-Q", "intake", "-c", "1"],
             "beat": [*celery, "beat", "--schedule", str(self.logs / "beat"), "--max-interval", "1"],
         }
 
@@ -78,7 +80,7 @@ class Stack:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self.commands()[name],
-                cwd=ROOT,
+                cwd=self.root,
                 env=self.env,
                 stdout=log,
                 stderr=log,
@@ -123,7 +125,9 @@ class Stack:
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a management command against this stack."""
         command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=300, check=False
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

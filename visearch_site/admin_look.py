@@ -77,6 +77,15 @@ UNFOLD: dict[str, Any] = {
                         _("Collections"), "photo_library", "catalog_collection_changelist", "catalog.view_collection"
                     ),
                     _item(_("Images"), "image", "catalog_image_changelist", "catalog.view_image"),
+                    {
+                        **_item(
+                            _("Near duplicates"),
+                            "content_copy",
+                            "catalog_nearduplicate_changelist",
+                            "catalog.change_image",
+                        ),
+                        "badge": "catalog.admin.near_duplicates.count_open",
+                    },
                     _item(_("People"), "face", "catalog_person_changelist", "catalog.view_person"),
                     _item(_("Jobs"), "move_to_inbox", "catalog_intakejob_changelist", "catalog.view_intakejob"),
                     _item(_("Search health"), "monitor_heart", "search_health", "search.view_indexgeneration"),
@@ -97,6 +106,12 @@ UNFOLD: dict[str, Any] = {
                     _item(_("Users"), "person", "auth_user_changelist", "auth.view_user"),
                     _item(_("Groups"), "group", "auth_group_changelist", "auth.view_group"),
                     _item(_("API tokens"), "key", "knox_authtoken_changelist", "knox.view_authtoken"),
+                    _item(
+                        _("Discarded files"),
+                        "delete_history",
+                        "catalog_discardedfile_changelist",
+                        "catalog.change_image",
+                    ),
                     _item(_("Log"), "history", "admin_logentry_changelist", "admin.view_logentry"),
                     _item(
                         _("Timetable"),

@@ -41,6 +41,11 @@ WORDS: dict[str, tuple[Text, Text]] = {
     "truncated-image": (_("This image is damaged"), _("Its end is missing or broken. Choose another copy of it.")),
     "too-many-pixels": (_("This image is too large"), _("It has too many pixels. Send a smaller copy of it.")),
     "too-many-frames": (_("This animation is too long"), _("Send a still image, or a shorter animation.")),
+    "foreign-content": (_("This is more than an image"), _("Something else is hidden in it. Choose another photo.")),
+    "too-much-metadata": (_("This is more than an image"), _("Something else is hidden in it. Choose another photo.")),
+    "too-much-memory": (_("This image is too large"), _("It has too many pixels. Send a smaller copy of it.")),
+    "too-slow": (_("This image is too large"), _("Reading it takes too long. Send a smaller copy of it.")),
+    "decoder-died": (_("This image is damaged"), _("Its end is missing or broken. Choose another copy of it.")),
     "invalid": (_("That cannot be searched with"), "%(detail)s"),
     "body-too-large": (_("That is too much at once"), _("Send one photo, and little beside it.")),
     "parse-error": (_("Only a part of it arrived"), _("The connection broke off. Send it once more.")),
@@ -68,6 +73,10 @@ WORDS: dict[str, tuple[Text, Text]] = {
         _("It is not your fault, and it is in our log. Try again in a moment."),
     ),
     "database-unavailable": (_("We are away for a moment"), _("Nothing was lost. Try again in a minute.")),
+    "decoder-unavailable": (
+        _("Many are searching just now"),
+        _("Nothing of yours was kept. Try again in a moment."),
+    ),
     "storage-unavailable": (_("We are away for a moment"), _("Images cannot be read just now. Try again later.")),
     "model-unavailable": (
         _("Searching is not possible just now"),

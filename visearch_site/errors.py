@@ -28,7 +28,10 @@ from catalog.api.decoding import Busy
 from catalog.api.exceptions import NotStored
 from catalog.api.parsers import BodyTooLarge
 from catalog.api.schema import PROBLEM_JSON
-from catalog.exceptions import ImageRefused, ModelUnavailable, NoServingModel, StorageUnavailable
+from catalog.curation.errors import CurationError
+from catalog.exceptions import DecoderUnavailable, ImageRefused, ModelUnavailable, NoServingModel, StorageUnavailable
+from catalog.idempotency import KeyInUse, KeyReused
+from catalog.intake.errors import JobError
 from search.exceptions import SearchError
 from visearch_site.error_pages import problem_page
 from visearch_site.problems import Problem
@@ -128,13 +131,40 @@ def _(error: NotStored) -> Problem:
 
 
 @describe.register
+def _(error: CurationError) -> Problem:
+    return Problem(error.code, str(error))
+
+
+@describe.register
 def _(error: SearchError) -> Problem:
+    return Problem(error.code, str(error))
+
+
+@describe.register
+def _(error: KeyInUse) -> Problem:
+    return Problem(error.code, str(error), headers={"Retry-After": str(SOON)})
+
+
+@describe.register
+def _(error: JobError) -> Problem:
+    return Problem(error.code, str(error))
+
+
+@describe.register
+def _(error: KeyReused) -> Problem:
     return Problem(error.code, str(error))
 
 
 @describe.register
 def _(error: StorageUnavailable) -> Problem:
     return Problem(error.code, str(error), headers={"Retry-After": str(LATER)})
+
+
+@describe.register
+def _(error: DecoderUnavailable) -> Problem:
+    """Its own words are of processes of the server: they are for the log."""
+    detail = "Images cannot be read at this moment. Nothing of yours was kept; send it again."
+    return Problem(error.code, detail, headers={"Retry-After": str(SOON)})
 
 
 @describe.register

@@ -332,6 +332,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_DEFAULT_QUEUE = "vision"
 CELERY_TASK_ROUTES = {
+    "catalog.intake.tasks.*": {"queue": "intake"},  # waits for slow servers, so it never keeps images from "vision"
+    "catalog.tasks.sweep": {"queue": "sweep"},  # every worker takes it: behind images it would wait, and expire
     "search.tasks.fill": {"queue": "vision"},  # it needs the networks; an exact name goes before a pattern
     "search.tasks.*": {"queue": "index"},
 }
@@ -347,7 +349,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "sweep": {
         "task": "catalog.tasks.sweep",
         "schedule": env.float("VISEARCH_SWEEP_SECONDS", default=60.0),
-        "options": {"expires": 55},
+        "options": {"expires": 170},  # few may wait, where each process has a long batch; one at a time does the work
     },
     "fill-kept-models": {
         "task": "search.tasks.fill",
@@ -364,6 +366,7 @@ VISEARCH_LEASE_SECONDS = env.int("VISEARCH_LEASE_SECONDS", default=120)
 VISEARCH_BATCH = env.int("VISEARCH_BATCH", default=16)
 VISEARCH_LANES = env.int("VISEARCH_LANES", default=0)  # batches at once in a worker process; 0: as its cores allow
 VISEARCH_MAX_ATTEMPTS = 3
+VISEARCH_NEAR_DISTANCE = env.int("VISEARCH_NEAR_DISTANCE", default=10)  # bits of 64 in which near duplicates may differ
 
 # --- API --------------------------------------------------------------------------------------------------------------
 
@@ -390,6 +393,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "NUM_PROXIES": env.int("VISEARCH_NUM_PROXIES", default=0),
     "EXCEPTION_HANDLER": "visearch_site.errors.problem_json",
 }
+VISEARCH_IDEMPOTENCY_HOURS = env.float("VISEARCH_IDEMPOTENCY_HOURS", default=24.0)  # an Idempotency-Key is kept so long
 REST_KNOX = {"TOKEN_TTL": timedelta(days=env.int("VISEARCH_TOKEN_DAYS", default=30)), "AUTO_REFRESH": False}
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "visearch",

@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
+from catalog.admin.job_actions import may_run_jobs
 from catalog.admin.saving import SavesWhatChanged
 from catalog.admin.uploading import UploadUrls, may_upload, upload_context
 from catalog.models import Collection, Image
@@ -56,10 +57,11 @@ class CollectionForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Collection
-        fields = ("name", "description", "pipelines", *ACCESS)
+        fields = ("name", "description", "pipelines", "near_duplicates", *ACCESS)
         widgets = {
             "description": UnfoldAdminTextareaWidget({"rows": 3}),
             "face_search": UnfoldAdminRadioSelectWidget,
+            "near_duplicates": UnfoldAdminRadioSelectWidget,
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -76,7 +78,7 @@ class CollectionAdmin(SavesWhatChanged, UploadUrls):
     list_display = ("name", "visibility", "runs", "images", "faces", "unnamed", "failed")
     search_fields = ("name", "description")
     fieldsets = (
-        (None, {"fields": ("name", "description", "pipelines")}),
+        (None, {"fields": ("name", "description", "pipelines", "near_duplicates")}),
         ("Who has access", {"fields": ACCESS}),
     )
     change_form_outer_before_template = "admin/catalog/collections/before.html"
@@ -111,7 +113,8 @@ class CollectionAdmin(SavesWhatChanged, UploadUrls):
             for name, number, narrowed in figures
         ]
         uploading = upload_context(collection) if may_upload(request) else {}
-        return {"figures": shown, "may_upload": may_upload(request), **uploading}
+        doors = {"may_upload": may_upload(request), "may_run_jobs": may_run_jobs(request)}
+        return {"figures": shown, **doors, **uploading}
 
     def save_model(self, request: HttpRequest, obj: Collection, form: CollectionForm, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -11,7 +11,8 @@ from taggit.models import Tag
 from unfold.contrib.filters.admin import DropdownFilter
 
 from catalog.admin.base import uuid_of
-from catalog.models import Collection, Image, Person, Region
+from catalog.job_overview import in_state
+from catalog.models import Collection, Image, IntakeJob, Person, Region
 from catalog.regions import FACE
 
 OFFERED = 200  # a longer menu is of no use; the search finds the rest
@@ -107,3 +108,14 @@ class PublishedFilter(Menu):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         return queryset.filter(is_published=self.value() == "yes") if self.value() in ("yes", "no") else queryset
+
+
+class JobStateFilter(Menu):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(state, state) for state in ("running", "finished", "paused", "cancelled")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[IntakeJob]) -> QuerySet[IntakeJob]:
+        return in_state(queryset, self.value()) if self.value() else queryset

@@ -27,6 +27,7 @@ from catalog.admin.base import user_of
 from catalog.admin.chosen import CHANGED, Chosen, chosen, hidden_values
 from catalog.admin.faces import FaceUrls
 from catalog.admin.lines import image_url, thumbnail_url
+from catalog.admin.near_duplicates import beside_image
 from catalog.admin.saving import SavesWhatChanged
 from catalog.curation import images as curation
 from catalog.curation.errors import CurationError
@@ -166,7 +167,9 @@ class ImageAdmin(SavesWhatChanged, FaceUrls):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         image = self.get_object(request, object_id)
-        context = {} if image is None else self.face_context(request, image)
+        context = {}
+        if image is not None:
+            context = {**self.face_context(request, image), "beside": beside_image(request, image)}
         return super().change_view(  # type: ignore[no-any-return]
             request, object_id, form_url, {**context, **(extra_context or {})}
         )

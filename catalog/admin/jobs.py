@@ -1,4 +1,4 @@
-"""Jobs: what became of every file that was put in. Read only; the page follows by itself."""
+"""Jobs: what became of every file that was put in. Records of nobody's hand; the pages follow by themselves."""
 
 from __future__ import annotations
 
@@ -7,79 +7,116 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+from unfold.views import ChangeList
 
-from catalog.admin.base import CatalogAdmin, uuid_of
-from catalog.admin.filters import CollectionFilter
+from catalog import queues
+from catalog.admin.base import user_of, uuid_of
+from catalog.admin.filters import CollectionFilter, JobStateFilter
+from catalog.admin.job_actions import JobActions, actions_for, jobs_for, may_run_jobs
+from catalog.admin.job_lists import JobLists
 from catalog.admin.lines import progress_row, rows
+from catalog.duplicates.of_lines import with_choices
+from catalog.job_overview import recent_failures, state_of_job, waiting
 from catalog.models import Collection, IntakeJob, IntakeLine
-from catalog.overview import with_line_counts
+from catalog.overview import count_lines
 from catalog.records import NONE, ReadOnly, moment
+from catalog.vision.normalising import LONGEST, SQUARE
 
 LINES_PER_PAGE = 100
 YOUNG = timedelta(minutes=10)  # for so long more files may come, also while nothing waits
 ASKED_AT_ONCE = 50  # ids in one address, which servers cut at 4 KB
-SOURCES = {"api": "Upload by the API", "admin": "Upload", "folder": "Import of a folder"}
-SHOWN = {"refused": "refused", "failed": "failed", "duplicate": "already here", "stored": "stored"}
+FAILURES_SHOWN = 10
+SHOWN = {
+    "waiting": "waiting",
+    "stored": "stored",
+    "duplicate": "already here",
+    "refused": "refused",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+STATE_COLOURS = {"running": "info", "paused": "warning", "cancelled": "default", "finished": "success"}
+
+
+class CountedJobs(ChangeList):  # type: ignore[misc]
+    """Counts the lines of the jobs on its page alone."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: list[IntakeJob] = list(self.result_list)
+        count_lines(self.result_list)
 
 
 @admin.register(IntakeJob)
-class IntakeJobAdmin(ReadOnly, CatalogAdmin):
+class IntakeJobAdmin(ReadOnly, JobLists, JobActions):
+    list_before_template = "admin/catalog/jobs/overview.html"
     list_display = (
         "began",
         "collection",
-        "source",
-        "started_by",
+        "what",
+        "state_",
         "files",
-        "stored",
-        "waiting",
-        "already_here",
-        "refused",
-        "failed",
+        "outcome",
     )
-    list_filter = (CollectionFilter, ("source", ChoicesDropdownFilter))
+    list_filter = (CollectionFilter, ("source", ChoicesDropdownFilter), JobStateFilter)
     list_filter_submit = True
     list_per_page = 50
 
+    class Media:
+        js = ("catalog/admin/talk.js", "catalog/admin/jobs.js")
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[IntakeJob]:
-        return with_line_counts(_jobs(request))
+        return jobs_for(request)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CountedJobs
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        failures = recent_failures(jobs_for(request))
+        found = queues.look()
+        overview = {
+            "queues": found,
+            "waiting": waiting(Collection.objects.editable_by(request.user)),
+            "failures": [_failure(line) for line in failures[:FAILURES_SHOWN]],
+            "failure_count": failures.count(),
+            "may_run_jobs": may_run_jobs(request),
+        }
+        return super().changelist_view(  # type: ignore[no-any-return]
+            request, {"overview": overview, **(extra_context or {})}
+        )
+
+    @display(description="state", ordering="state", label=STATE_COLOURS)  # type: ignore[untyped-decorator]
+    def state_(self, job: IntakeJob) -> str:
+        return state_of_job(job, total=job.line_count, waiting=job.waiting_count)  # type: ignore[attr-defined]
 
     @admin.display(description="began", ordering="id")
     def began(self, job: IntakeJob) -> SafeString:
         return moment(job.created_at)
 
+    @admin.display(description="what", ordering="source")
+    def what(self, job: IntakeJob) -> SafeString | str:
+        by = f"by {job.started_by}" if job.started_by else ""
+        facts = ", ".join(fact for fact in (job.name, by) if fact)
+        source = job.get_source_display()
+        return format_html('{} <span class="vs-small vs-name">{}</span>', source, facts) if facts else source
+
     @admin.display(description="files")
     def files(self, job: IntakeJob) -> int:
-        return job.line_count  # type: ignore[attr-defined, no-any-return]  # annotated, as the next ones
+        return job.line_count  # type: ignore[attr-defined, no-any-return]  # by CountedJobs, as the next ones
 
-    @admin.display(description="stored")
-    def stored(self, job: IntakeJob) -> int | str:
-        return job.stored_count or NONE  # type: ignore[attr-defined]
-
-    @admin.display(description="waiting")
-    def waiting(self, job: IntakeJob) -> int | str:
-        return job.waiting_count or NONE  # type: ignore[attr-defined]
-
-    @admin.display(description="already here")
-    def already_here(self, job: IntakeJob) -> int | str:
-        return job.duplicate_count or NONE  # type: ignore[attr-defined]
-
-    @admin.display(description="refused")
-    def refused(self, job: IntakeJob) -> int | str:
-        return job.refused_count or NONE  # type: ignore[attr-defined]
-
-    @admin.display(description="failed")
-    def failed(self, job: IntakeJob) -> int | str:
-        return job.failed_count or NONE  # type: ignore[attr-defined]
+    @admin.display(description="outcome")
+    def outcome(self, job: IntakeJob) -> str:
+        counts = {name: getattr(job, f"{verdict}_count") for verdict, name in SHOWN.items()}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or NONE
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.lines_view)
@@ -88,20 +125,26 @@ class IntakeJobAdmin(ReadOnly, CatalogAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        job = self._job(request, object_id)
+        job = self.job_for(request, object_id)
         verdict = request.GET.get("verdict", "")
-        lines = _lines(job).filter(verdict=verdict) if verdict in SHOWN else _lines(job)
+        lines = _lines(job, request)
+        lines = lines.filter(verdict=verdict) if verdict in SHOWN else lines
         page = Paginator(lines, LINES_PER_PAGE).get_page(request.GET.get("page"))
+        progress = progress_row(job, user_of(request))
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{SOURCES[job.source]} into {job.collection}",
+            "title": f"{job.get_source_display()} into {job.collection}",
+            "actions": actions_for(request),
             "opts": self.opts,
             "original": job,
             "job": job,
-            "progress": progress_row(job),
-            "rows": rows(page.object_list),
+            "sizes": _sizes(job.normalise),
+            "progress": progress,
+            "possible": [name for name, would_do in progress["may"].items() if would_do],
+            "rows": rows(page.object_list, user_of(request)),
             "page": page,
             "verdict": verdict,
+            "verdict_name": SHOWN.get(verdict, ""),
             "verdicts": SHOWN,
             "lines_per_page": LINES_PER_PAGE,
             "takes_new": not verdict and page.paginator.num_pages == 1,
@@ -115,26 +158,26 @@ class IntakeJobAdmin(ReadOnly, CatalogAdmin):
 
         At most ASKED_AT_ONCE of either; an empty `after` is from the first on.
         """
-        job = self._job(request, str(pk))
+        job = self.job_for(request, str(pk))
         asked = [key for key in map(uuid_of, request.GET.get("lines", "").split(",")) if key.int][:ASKED_AT_ONCE]
-        lines = rows(_lines(job).filter(pk__in=asked)) if asked else []
-        said = {"progress": progress_row(job), "lines": lines}
+        user = user_of(request)
+        lines = rows(_lines(job, request).filter(pk__in=asked), user) if asked else []
+        said = {"progress": progress_row(job, user), "lines": lines}
         if "after" in request.GET:
-            newer = _lines(job).filter(pk__gt=uuid_of(request.GET["after"]))
-            said["new"] = rows(newer[:ASKED_AT_ONCE])
+            newer = _lines(job, request).filter(pk__gt=uuid_of(request.GET["after"]))
+            said["new"] = rows(newer[:ASKED_AT_ONCE], user)
         return JsonResponse(said)
 
-    def _job(self, request: HttpRequest, object_id: str) -> IntakeJob:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        return get_object_or_404(_jobs(request), pk=uuid_of(object_id))
+
+def _lines(job: IntakeJob, request: HttpRequest) -> QuerySet[IntakeLine]:
+    return with_choices(IntakeLine.objects.filter(job=job), user_of(request)).order_by("id")
 
 
-def _jobs(request: HttpRequest) -> QuerySet[IntakeJob]:
-    """Those that this user may see."""
-    mine = Collection.objects.editable_by(request.user)
-    return IntakeJob.objects.filter(collection__in=mine).select_related("collection", "started_by")
+def _sizes(rule: str) -> str:
+    """What a rule of catalog.vision.normalising makes of each file, in words."""
+    kind, _, side = rule.partition(":")
+    return {LONGEST: f"longest side {side} pixels", SQUARE: f"{side} by {side} pixels"}.get(kind, "")
 
 
-def _lines(job: IntakeJob) -> QuerySet[IntakeLine]:
-    return IntakeLine.objects.filter(job=job).select_related("image").order_by("id")
+def _failure(line: IntakeLine) -> dict[str, Any]:
+    return {"line": line, "url": f"{reverse('admin:catalog_intakejob_change', args=[line.job_id])}?verdict=failed"}

@@ -18,13 +18,16 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Ht
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from catalog import broker, uploads
-from catalog.admin.base import CatalogAdmin
+from catalog.admin.base import CatalogAdmin, user_of
+from catalog.admin.job_actions import may_run_jobs
 from catalog.admin.lines import row
 from catalog.api.bodies import UPLOAD_REFUSED, content_of
 from catalog.api.decoding import Busy, decoding_slot
+from catalog.duplicates.of_lines import look_up
 from catalog.exceptions import ImageRefused
 from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.uploads import Arrival, ImageFacts
@@ -59,6 +62,7 @@ class UploadUrls(CatalogAdmin):
             "title": f"Put images into {collection}",
             "opts": self.opts,
             "original": collection,
+            "may_run_jobs": may_run_jobs(request),
         }
         return TemplateResponse(request, "admin/catalog/collections/upload.html", context)
 
@@ -108,7 +112,7 @@ def _take_one(request: HttpRequest, collection: Collection) -> JsonResponse:
     refusal = request.META.get(UPLOAD_REFUSED) or _too_large(request)
     if refusal is not None:
         job, _ = _job(request, collection)
-        return JsonResponse(row(uploads.refuse(job, request.POST.get("name", ""), refusal)))
+        return _shown(uploads.refuse(job, request.POST.get("name", ""), refusal), request)
     if file is None:
         return JsonResponse({"detail": "The request has no file."}, status=400)
     job, _ = _job(request, collection)
@@ -116,7 +120,13 @@ def _take_one(request: HttpRequest, collection: Collection) -> JsonResponse:
         line = _receive(job, file)
     except Busy as busy:
         return JsonResponse({"detail": str(busy.detail)}, status=503, headers={"Retry-After": "2"})
-    return JsonResponse(row(line))
+    return _shown(line, request)
+
+
+def _shown(line: IntakeLine, request: HttpRequest) -> JsonResponse:
+    user = user_of(request)
+    look_up([line], user)
+    return JsonResponse(row(line, user))
 
 
 def _too_large(request: HttpRequest) -> ImageRefused | None:
@@ -181,4 +191,5 @@ def _receive_or_say(job: IntakeJob, file: UploadedFile[bytes]) -> None:
             verdict=IntakeLine.Verdict.FAILED,
             code=busy.default_code,
             reason=str(busy.detail),
+            ended_at=timezone.now(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, BinaryIO, cast
 
 from django.core.files.uploadedfile import UploadedFile
@@ -12,19 +13,19 @@ from rest_framework.request import Request
 UPLOAD_REFUSED = "visearch.upload_refused"
 
 
-def body_of(request: Request) -> Any:
+def body_of(request: Request, several: Collection[str] = ()) -> Any:
     """``request.data``.
 
     Raises ImageRefused (too-many-bytes) instead of looking like a request without a file, and ValidationError where a
-    field holds several files, of which a form would take the last.
+    field holds several files, of which a form would take the last; not for those that take ``several``.
     """
     data = request.data
     refusal = request.META.get(UPLOAD_REFUSED)
     if refusal is not None:
         raise refusal
-    several = [name for name, files in request.FILES.lists() if len(files) > 1]
-    if several:
-        raise ValidationError({name: ["Send one file a request."] for name in several})
+    too_many = [name for name, files in request.FILES.lists() if len(files) > 1 and name not in several]
+    if too_many:
+        raise ValidationError({name: ["Send one file a request."] for name in too_many})
     return data
 
 

@@ -103,7 +103,7 @@ def safe_name(image: Image) -> str:
 
 def _open(files: Storage, key: str, when_missing: str) -> IO[bytes]:
     try:
-        return files.open(key, "rb")
+        return storage.open_file(files, key)
     except FileNotFoundError as error:
         raise NotFound(when_missing) from error
     except OSError as error:

@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from catalog.api.lookups import by_id_or_name
-from catalog.models import Collection, Image, Person, Region
+from catalog.job_overview import STATES, in_state
+from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person, Region
 
 PAGE_PARAMETERS = frozenset({"cursor", "page_size", "format"})
 
@@ -78,3 +79,27 @@ class PersonFilter(django_filters.FilterSet):  # type: ignore[misc]
     class Meta:
         model = Person
         fields = ["name"]
+
+
+class JobFilter(django_filters.FilterSet):  # type: ignore[misc]
+    collection = django_filters.CharFilter(method="in_collection", help_text="Id or name.")
+    source = django_filters.ChoiceFilter(choices=IntakeJob.Source.choices)
+    state = django_filters.ChoiceFilter(choices=[(state, state) for state in STATES], method="now_in_state")
+
+    class Meta:
+        model = IntakeJob
+        fields = ["collection", "source", "state"]
+
+    def now_in_state(self, queryset: QuerySet[IntakeJob], _: str, value: str) -> QuerySet[IntakeJob]:
+        return in_state(queryset, value)
+
+    def in_collection(self, queryset: QuerySet[IntakeJob], _: str, value: str) -> QuerySet[IntakeJob]:
+        return queryset.filter(collection=by_id_or_name(Collection.objects.visible_to(self.request.user), value))
+
+
+class LineFilter(django_filters.FilterSet):  # type: ignore[misc]
+    verdict = django_filters.ChoiceFilter(choices=IntakeLine.Verdict.choices)
+
+    class Meta:
+        model = IntakeLine
+        fields = ["verdict"]

@@ -36,3 +36,9 @@ class IdCursorPagination(CursorPagination):
             except ValueError as error:
                 raise ValidationError({"cursor": ["Take the cursor from the links of a page."]}) from error
         return cursor  # type: ignore[no-any-return]
+
+
+class OldestFirst(IdCursorPagination):
+    """The same in the order in which they came."""
+
+    ordering = "id"

@@ -18,7 +18,7 @@ _MEANINGS = {
     409: "Not possible in its present state.",
     413: "Too large; `limit` and `actual` say how much.",
     415: "Not an image of a format we take.",
-    422: "An image that cannot be used: empty, damaged, too large.",
+    422: "An image that cannot be used: empty, damaged, too large. Or an `Idempotency-Key` of another request.",
     429: "Too many requests; wait as many seconds as `Retry-After` says.",
     503: "Something we need is away; try again after `Retry-After` seconds.",
 }

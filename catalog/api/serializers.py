@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 from taggit.models import TagBase
@@ -13,7 +14,8 @@ from taggit.models import TagBase
 from catalog.api.fields import BoxSerializer, OneOrManyField, ReferenceSerializer, RenditionsField, StrictSerializer
 from catalog.curation.errors import NAME_TAKEN
 from catalog.curation.people import NAME_LENGTH
-from catalog.models import Collection, Image, IntakeLine, Person, Region
+from catalog.duplicates.of_lines import nearest
+from catalog.models import Collection, Image, IntakeLine, NearDuplicate, Person, Region
 from catalog.uploads import ImageFacts
 
 MAX_TAGS = 50
@@ -22,7 +24,16 @@ MAX_TAGS = 50
 class CollectionSerializer(serializers.ModelSerializer[Collection]):
     class Meta:
         model = Collection
-        fields = ["id", "name", "description", "is_public", "pipelines", "face_search", "created_at"]
+        fields = [
+            "id",
+            "name",
+            "description",
+            "is_public",
+            "pipelines",
+            "face_search",
+            "near_duplicates",
+            "created_at",
+        ]
         read_only_fields = fields
 
 
@@ -66,6 +77,7 @@ class ImageSerializer(serializers.ModelSerializer[Image]):
             "collection",
             "status",
             "reason",
+            "held_for",
             "title",
             "label",
             "external_id",
@@ -85,6 +97,12 @@ class ImageSerializer(serializers.ModelSerializer[Image]):
             "renditions",
         ]
         read_only_fields = fields
+        extra_kwargs = {
+            "held_for": {
+                "help_text": "Of a `held` one: pause, cancel (its job does not run) or near-duplicate (it waits for a "
+                "choice); else empty."
+            }
+        }
 
     def get_reason(self, image: Image) -> str:
         """Others than its editors see a findable image alone: what it waits for is not theirs to know."""
@@ -103,21 +121,49 @@ class ImageSerializer(serializers.ModelSerializer[Image]):
 
 class ImageDetailSerializer(ImageSerializer):
     regions = RegionSerializer(many=True, read_only=True)
+    version_of = serializers.UUIDField(  # the viewset gives those that may be seen
+        source="version_of.pk", read_only=True, allow_null=True, help_text="The image that this one is a version of."
+    )
+    versions = serializers.PrimaryKeyRelatedField[Image](
+        many=True, read_only=True, help_text="Images that are versions of this one."
+    )
 
     class Meta(ImageSerializer.Meta):
-        fields = [*ImageSerializer.Meta.fields, "regions"]
+        fields = [*ImageSerializer.Meta.fields, "regions", "version_of", "versions"]
+        read_only_fields = fields
+
+
+class LikenessSerializer(serializers.ModelSerializer[NearDuplicate]):
+    """`POST near-duplicates/{id}/` chooses what becomes of it."""
+
+    other = serializers.UUIDField(source="other_id", read_only=True, help_text="The image that was here.")
+
+    class Meta:
+        model = NearDuplicate
+        fields = ["id", "other", "distance", "is_mirrored"]
         read_only_fields = fields
 
 
 class IntakeLineSerializer(serializers.ModelSerializer[IntakeLine]):
+    """Of a line of `catalog.duplicates.of_lines.with_choices`."""
+
     image = serializers.UUIDField(
         source="image_id", read_only=True, allow_null=True, help_text="The image stored, or the one already here."
     )
 
+    near_duplicate = serializers.SerializerMethodField(
+        help_text="What the image that was stored looks like most, until an editor has chosen what becomes of it."
+    )
+
     class Meta:
         model = IntakeLine
-        fields = ["id", "source", "verdict", "code", "reason", "image"]
+        fields = ["id", "source", "verdict", "code", "reason", "image", "near_duplicate"]
         read_only_fields = fields
+
+    @extend_schema_field(LikenessSerializer(allow_null=True))
+    def get_near_duplicate(self, line: IntakeLine) -> dict[str, Any] | None:
+        noted = nearest(line)
+        return None if noted is None else dict(LikenessSerializer(noted).data)
 
 
 class UploadForm(StrictSerializer):

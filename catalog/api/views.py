@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Model, Prefetch, Q, QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema, extend_schema_view
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.parsers import MultiPartParser
@@ -17,11 +17,11 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
-from catalog import uploads
 from catalog.api import filters
-from catalog.api.bodies import body_of, content_of
-from catalog.api.decoding import decoding_slot
+from catalog.api.bodies import body_of
 from catalog.api.exceptions import NotStored
+from catalog.api.idempotency import IDEMPOTENCY_KEY, carried_out_once
+from catalog.api.job_serializers import JobDetailSerializer, told
 from catalog.api.lookups import by_id_or_name, check_may_edit
 from catalog.api.pagination import IdCursorPagination
 from catalog.api.schema import problems
@@ -36,16 +36,19 @@ from catalog.api.serializers import (
     RegionSerializer,
     UploadForm,
 )
+from catalog.api.uploading import MOST_FILES, Upload, check_count, receive_one, receive_several
 from catalog.curation import faces, images, people
 from catalog.curation.errors import BadName, CurationError, Gone, NameTaken, NotAFace
-from catalog.models import Collection, Image, IntakeJob, IntakeLine, Person, Region
+from catalog.duplicates.of_lines import look_up, with_choices
+from catalog.idempotency import Turn
+from catalog.models import Collection, Image, IntakeLine, Person, Region
 
 Row = TypeVar("Row", bound=Model)
 UUID_PATTERN = "[0-9a-fA-F-]{32,36}"
 
 READING = problems(400, 401, 404, 429, 503)
 WRITING = problems(400, 401, 403, 404, 409, 429, 503)
-UPLOADING = problems(400, 401, 403, 404, 413, 415, 422, 429, 503)
+UPLOADING = problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 
 
 class ReadViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Row]):
@@ -91,33 +94,47 @@ class ImageViewSet(ReadViewSet[Image]):
         if self.action != "retrieve":
             return images
         regions = Region.objects.shown_to(self.request.user).select_related("person")
-        return images.prefetch_related(Prefetch("regions", queryset=regions))
+        seen = Image.objects.visible_to(self.request.user).order_by("-id").only("pk", "version_of")
+        versions = (Prefetch(name, queryset=seen) for name in ("version_of", "versions"))
+        return images.prefetch_related(Prefetch("regions", queryset=regions), *versions)
 
     def get_serializer_class(self) -> type[BaseSerializer[Image]]:
         return ImageDetailSerializer if self.action == "retrieve" else ImageSerializer
 
     @extend_schema(
-        summary="Upload an image",
+        summary="Upload an image, or several",
         description=(
-            "Multipart, one file, to a collection that you edit. 202: stored, being processed; 200: the collection has "
+            "Multipart, to a collection that you edit. One file: 202: stored, being processed; 200: the collection has "
             "the very same file already. A refusal (413, 415, 422) carries the intake `line`, too, unless the request "
-            "was too large to be read at all. Follow `GET images/{image}/` until its `status` is `ready` or `failed`."
+            "was too large to be read at all. Follow `GET images/{image}/` until its `status` is `ready`, `failed` or "
+            "`held`: somebody has to choose first, or its job does not run; `held_for` and `reason` say which. "
+            f"Several parts `image` (at most {MOST_FILES}): 202 with their job, whatever became of each: see its "
+            "`lines`. What else is sent holds for each file."
         ),
+        parameters=[IDEMPOTENCY_KEY],
         request={"multipart/form-data": UploadForm},
-        responses={202: IntakeLineSerializer, 200: IntakeLineSerializer, **UPLOADING},
+        responses={
+            202: PolymorphicProxySerializer(
+                component_name="LineOrJob",
+                serializers=[IntakeLineSerializer, JobDetailSerializer],
+                resource_type_field_name=None,
+            ),
+            200: IntakeLineSerializer,
+            **UPLOADING,
+        },
     )
-    def create(self, request: Request) -> Response:
-        form = UploadForm(data=body_of(request))
+    @carried_out_once
+    def create(self, request: Request, turn: Turn) -> Response:
+        form = UploadForm(data=body_of(request, several=("image",)))
         form.is_valid(raise_exception=True)
-        sent = form.validated_data["image"]
         collection = by_id_or_name(Collection.objects.visible_to(request.user), form.validated_data["collection"])
         check_may_edit(request.user, collection.pk)
-        with decoding_slot():
-            job = IntakeJob.objects.create(
-                collection=collection, source=IntakeJob.Source.API, started_by_id=request.user.pk
-            )
-            line = uploads.receive(job, content_of(sent), sent.name, form.facts(request.user.pk))
-        return _answer(line)
+        files, user_id = request.FILES.getlist("image"), user_of(request).pk
+        check_count(files)
+        upload = Upload(collection, files, form.facts(user_id), user_id, turn)
+        if len(files) == 1:
+            return _answer(receive_one(upload), request)
+        return Response(told(receive_several(upload), self.get_serializer_context()), status=202)
 
     @extend_schema(
         summary="Delete an image",
@@ -127,12 +144,13 @@ class ImageViewSet(ReadViewSet[Image]):
     def destroy(self, request: Request, pk: str) -> Response:
         image = self.get_object()
         check_may_edit(request.user, image.collection_id)
-        images.delete(Image.objects.filter(pk=image.pk), _user_of(request))
+        images.delete(Image.objects.filter(pk=image.pk), user_of(request))
         return Response(status=204)
 
 
-def _answer(line: IntakeLine) -> Response:
+def _answer(line: IntakeLine, request: Request) -> Response:
     """What an upload is told. Raises NotStored for a refusal."""
+    look_up([line], request.user)
     data = IntakeLineSerializer(line).data
     if line.verdict == IntakeLine.Verdict.REFUSED:
         raise NotStored(line.code, line.reason, data)
@@ -148,7 +166,8 @@ class IntakeLineViewSet(RetrieveModelMixin, GenericViewSet[IntakeLine]):
 
     def get_queryset(self) -> QuerySet[IntakeLine]:
         edited = Collection.objects.editable_by(self.request.user)
-        return IntakeLine.objects.filter(Q(job__started_by=self.request.user.pk) | Q(job__collection__in=edited))
+        lines = IntakeLine.objects.filter(Q(job__started_by=self.request.user.pk) | Q(job__collection__in=edited))
+        return with_choices(lines, self.request.user)
 
     @extend_schema(
         summary="What became of a file that was sent",
@@ -196,7 +215,7 @@ class RegionViewSet(ReadViewSet[Region]):
         return Response(self.get_serializer(self.get_object()).data)
 
     def _apply(self, region: Region, said: dict[str, Any]) -> None:
-        user = _user_of(self.request)
+        user = user_of(self.request)
         if "person_name" in said:
             _name(region, said["person_name"], user)
         elif said.get("person") is not None:
@@ -220,7 +239,7 @@ def _name(region: Region, name: str | Person, user: User) -> None:
         raise ValidationError({"person": [str(error)]}) from error
 
 
-def _user_of(request: Request) -> User:
+def user_of(request: Request) -> User:
     """Of requests that have passed check_may_edit: nobody else edits."""
     assert isinstance(request.user, User)
     return request.user
@@ -255,7 +274,7 @@ class PersonViewSet(ReadViewSet[Person]):
         form = PersonForm(person, data=body_of(request))
         form.is_valid(raise_exception=True)
         try:
-            person = people.rename_person(person, form.validated_data["name"], _user_of(request))
+            person = people.rename_person(person, form.validated_data["name"], user_of(request))
         except CurationError as error:
             raise ValidationError({"name": [str(error)]}) from error
         return Response(self.get_serializer(person).data)

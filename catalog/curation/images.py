@@ -13,6 +13,7 @@ from django.db.models import Func, Value
 from catalog import uploads
 from catalog.curation.errors import CurationError
 from catalog.curation.log import Kind, record_all, record_each
+from catalog.duplicates.holding import forget_moved
 from catalog.models import Collection, Embedding, EmbeddingModel, Image
 from catalog.querysets import ImageQuerySet
 
@@ -104,6 +105,7 @@ def _move(rows: Sequence[Image], collection: Collection, user: User) -> None:
     keys = [row.pk for row in rows]
     Image.objects.filter(pk__in=keys).update(collection=collection)
     _renew_embedding_ids(keys)
+    forget_moved(Image.objects.filter(pk__in=keys))
     lacking = [row.pk for row in rows if set(collection.pipelines) - set(row.collection.pipelines)]
     uploads.process_again(lacking, interrupt=True)
     record_each(user, [(row, f"Moved from {row.collection.name} to {collection.name}.") for row in rows])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -19,6 +20,7 @@ from catalog.querysets import Viewer
 
 NAME_LENGTH = 200
 OFFERED = 10
+NAMES_AT_ONCE = 1000
 
 
 def cleaned_name(name: str) -> str:
@@ -35,12 +37,38 @@ def cleaned_name(name: str) -> str:
 
 def check_may_use_name(name: str, user: Viewer) -> None:
     """Raises NameTaken where somebody has this name only on faces that this user may not see."""
-    person = Person.objects.filter(name=name).first()
-    if person is None:
-        return
-    person = person.current()
-    if person.regions.exists() and not Region.objects.shown_to(user).filter(person=person).exists():
+    if names_taken([name], user):
         raise NameTaken
+
+
+def names_taken(names: Iterable[str], user: Viewer) -> set[str]:
+    """Of these names (as `cleaned_name` leaves them) those for which `check_may_use_name` would raise.
+
+    Few queries for a thousand names, so that a long list may be asked about at once.
+    """
+    left = iter(dict.fromkeys(names))
+    taken: set[str] = set()
+    while step := list(islice(left, NAMES_AT_ONCE)):
+        people = _standing(step)
+        faces = Region.objects.filter(person__in=people.values()).order_by()
+        named = set(faces.values_list("person", flat=True).distinct())
+        shown = set(faces.shown_to(user).values_list("person", flat=True).distinct())
+        taken |= {name for name, person in people.items() if person in named - shown}
+    return taken
+
+
+def _standing(names: Sequence[str]) -> dict[str, UUID]:
+    """By name who has it, or whom they were merged into, and on from there: a query for each step of that way."""
+    found = dict(Person.objects.filter(name__in=names).values_list("name", "pk"))
+    ahead = set(found.values())
+    seen: set[UUID] = set()
+    while ahead := ahead - seen:
+        seen |= ahead
+        merged = Person.objects.filter(pk__in=ahead, merged_into__isnull=False)
+        into: dict[UUID, UUID] = dict(merged.values_list("pk", "merged_into"))  # type: ignore[arg-type]
+        found = {name: into.get(key, key) for name, key in found.items()}
+        ahead = set(into.values())
+    return found
 
 
 def people_like(text: str, user: Viewer) -> QuerySet[Person]:
@@ -105,7 +133,7 @@ def undo_merge(merge: PersonMerge, user: User) -> Person:
     ``kept`` was merged into somebody else since.
     """
     Image.objects.filter(regions__in=merge.regions).lock()
-    people = _lock([merge.kept_id, merge.gone_id])
+    people = lock_people([merge.kept_id, merge.gone_id])
     row = PersonMerge.objects.select_for_update(of=("self",)).filter(pk=merge.pk).first()
     if row is None or len(people) < 2:
         raise Gone("One of these people was deleted. There is nothing left to undo.")
@@ -146,7 +174,7 @@ def lock_current(person: Person) -> Person:
     Raises Gone.
     """
     while True:
-        row = _lock([person.pk]).get(person.pk)
+        row = lock_people([person.pk]).get(person.pk)
         if row is None:
             raise Gone(f"{person.name} was deleted by somebody in this moment.")
         if row.merged_into is None:
@@ -156,7 +184,7 @@ def lock_current(person: Person) -> Person:
 
 def _lock_standing(people: Sequence[Person]) -> list[Person]:
     """The rows of these people, in this order, locked. Raises Gone, CurationError for who was merged already."""
-    rows = _lock([person.pk for person in people])
+    rows = lock_people([person.pk for person in people])
     for person in people:
         row = rows.get(person.pk)
         if row is None:
@@ -168,7 +196,7 @@ def _lock_standing(people: Sequence[Person]) -> list[Person]:
     return [rows[person.pk] for person in people]
 
 
-def _lock(keys: Sequence[UUID]) -> dict[UUID, Person]:
+def lock_people(keys: Sequence[UUID]) -> dict[UUID, Person]:
     """Lock the rows in the order of their keys; without the key, so that workers may go on naming faces as them.
 
     Nothing is joined: what a lock was waited for is read anew, what is joined to it is not.

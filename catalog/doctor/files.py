@@ -18,8 +18,7 @@ from django.db import transaction
 from catalog import storage
 from catalog.doctor.findings import CannotLook, Check, Finding, Looking, Problem, pages
 from catalog.models import Image
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from catalog.vision.renditions import render
 
 THREADS = 4  # files asked for at once: on an object storage each takes a while
@@ -115,7 +114,7 @@ def _render(image_id: UUID) -> bool:
         return True
     key = storage.original_key(image.pk, image.format)
     with storage.open_original(key) as file:
-        rendered = render(read_image(file, key, registry.limits()), storage.RENDITION_SIZES)
+        rendered = render(helper.read_image(file, key, registry.limits()), storage.RENDITION_SIZES)
     with transaction.atomic():
         ready = Image.objects.select_for_update().filter(pk=image_id, status=Image.Status.READY)
         if list(ready.values_list("pk")):

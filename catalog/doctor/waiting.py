@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
+from catalog import queues
 from catalog.deletion import remove_files
 from catalog.doctor.findings import Check, Finding, Looking, Problem, pages
-from catalog.models import DoomedFiles, Image, IntakeLine
+from catalog.models import DoomedFiles, Image, IntakeJob, IntakeLine, RestingHost
 from catalog.recovery import give_up
 
 Status = Image.Status
@@ -25,13 +26,20 @@ QUEUED = Problem("image-queued", "waits for a worker, and none does anything", _
 LEASE_OVER = Problem("image-lease-over", "its worker died, and no other takes it", _START)
 GIVEN_BACK = Problem("image-given-back", "every worker gives it back", "Do what its reason says; it goes on by itself.")
 HELD = Problem(
-    "image-held", "somebody has to decide about it", "Process it again in the admin, Images, or delete it there."
+    "image-held",
+    "somebody has to decide about it",
+    "Choose in the admin under Near duplicates, let its job go on, or process it again under Images.",
 )
 LINE = Problem(
     "upload-unfinished",
     "whoever stored this file died, and nothing cleaned up",
     "Start beat, or run `manage.py doctor --fix`.",
     "gives the upload up, as the sweep would: its file goes, its line says to send it again",
+)
+ADDRESSES = Problem(
+    "addresses-waiting",
+    "addresses of a job wait to be fetched, and nobody fetches",
+    "Start a worker of the queue intake (docs/operating.md, Processes); its log says what stopped it.",
 )
 DOOMED = Problem(
     "files-doomed",
@@ -75,12 +83,37 @@ def _uploads(looking: Looking) -> Iterator[Finding]:
 def unfinished_lines(now: datetime) -> QuerySet[IntakeLine]:
     """Older than the lease that an upload has, and than what the sweep takes to see it."""
     lease = timedelta(seconds=settings.VISEARCH_LEASE_SECONDS)
-    return IntakeLine.objects.filter(verdict=IntakeLine.Verdict.RECEIVING, created_at__lt=now - lease - QUIET)
+    return IntakeLine.objects.filter(verdict=IntakeLine.Verdict.RECEIVING, received_at__lt=now - lease - QUIET)
 
 
 def _give_up(line: IntakeLine) -> bool:
     give_up(line)  # where it changes nothing somebody else has finished the line
     return True
+
+
+def _addresses(looking: Looking) -> Iterator[Finding]:
+    now = timezone.now()
+    if _somebody_fetches(now):
+        return
+    lines = IntakeLine.objects.filter(verdict=IntakeLine.Verdict.WAITING, created_at__lt=now - QUIET).exclude(url="")
+    resting = RestingHost.objects.filter(rests_until__gt=now)
+    due = lines.filter(Q(lease_until=None) | Q(lease_until__lt=now - QUIET)).exclude(host__in=resting.values("host"))
+    counts = dict(due.order_by().values_list("job").annotate(n=Count("pk")))
+    for page in pages(IntakeJob.objects.filter(pk__in=counts, state=IntakeJob.State.RUNNING), "jobs", looking):
+        for job in page:
+            yield ADDRESSES.of(str(job.pk), f"{counts[job.pk]:,} of {job}{_of_workers()}")
+
+
+def _somebody_fetches(now: datetime) -> bool:
+    """A line is claimed, or came to its end lately. However long a list is, it is being worked on then."""
+    lines = IntakeLine.objects.exclude(url="")
+    claimed = lines.filter(verdict=IntakeLine.Verdict.WAITING, lease_until__gt=now).exclude(claimed_by="")
+    return claimed.exists() or lines.filter(Q(ended_at__gt=now - QUIET) | Q(received_at__gt=now - QUIET)).exists()
+
+
+def _of_workers() -> str:
+    found = queues.look()
+    return "; no worker of the queue intake says that it lives" if found and "intake" in found.unserved else ""
 
 
 def _doomed(looking: Looking) -> Iterator[Finding]:
@@ -101,5 +134,6 @@ def _remove(doomed: DoomedFiles) -> bool:
 CHECKS = (
     Check("images that wait", (QUEUED, LEASE_OVER, GIVEN_BACK, HELD), _images),
     Check("uploads under way", (LINE,), _uploads),
+    Check("addresses to fetch", (ADDRESSES,), _addresses),
     Check("files of deleted images", (DOOMED,), _doomed),
 )

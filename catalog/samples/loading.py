@@ -49,6 +49,7 @@ def _new_job(chosen: SampleSet) -> IntakeJob:
             "pipelines": list(chosen.pipelines),
             "is_public": True,
             "face_search": chosen.face_search,
+            "near_duplicates": chosen.near_duplicates,
         },
     )
     return IntakeJob.objects.create(collection=collection, source=IntakeJob.Source.FOLDER)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class VisionError(Exception):
     """Base of this module. ``code`` is stable and machine-readable, ``str()`` is a sentence that says what to do."""
@@ -16,6 +18,22 @@ class ImageRefused(VisionError):
         super().__init__(message)
         self.code = code
         self.limits = limits  # what was hit, e.g. {"limit": 52428800, "actual": 314572800}
+
+
+class DecoderUnavailable(VisionError, OSError):
+    """No process that decodes can be had, or the machine leaves it no time: no fault of the file. Try it again."""
+
+    code = "decoder-unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.EAGAIN, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class DecoderStarved(DecoderUnavailable):
+    """A process had the file, and the machine left it no time, or the file stopped it. Worth a few tries, not more."""
 
 
 class ModelUnavailable(VisionError):

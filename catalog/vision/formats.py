@@ -21,13 +21,18 @@ pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=Fa
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """``plugin`` is Pillow's name of the decoder; ``orients_itself`` says that its pixels come out oriented."""
+    """``plugin`` is Pillow's name of the decoder; ``orients_itself`` says that its pixels come out oriented.
+
+    ``bytes_of_pixel``: what a pixel takes in memory while it is decoded, as measured: libwebp holds two canvases beside
+    the frame, libavif and libheif the planes beside their RGB, Pillow copies each once more.
+    """
 
     name: str
     plugin: str
     extensions: tuple[str, ...]
     mime_type: str
     orients_itself: bool = False
+    bytes_of_pixel: float = 4
 
     @property
     def extension(self) -> str:
@@ -40,11 +45,15 @@ FORMATS: dict[str, Format] = {
     for kind in (
         Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), "image/jpeg"),
         Format("PNG", "PNG", (".png", ".apng"), "image/png"),
-        Format("WebP", "WEBP", (".webp",), "image/webp"),
+        Format("WebP", "WEBP", (".webp",), "image/webp", bytes_of_pixel=15.5),
         Format("GIF", "GIF", (".gif",), "image/gif"),
         Format("TIFF", "TIFF", (".tif", ".tiff"), "image/tiff", orients_itself=True),
-        Format("AVIF", "AVIF", (".avif", ".avifs"), "image/avif"),
-        Format("HEIC", "HEIF", (".heic", ".heif", ".hif", ".heics", ".heifs"), "image/heic", orients_itself=True),
+        Format("AVIF", "AVIF", (".avif", ".avifs"), "image/avif", bytes_of_pixel=11.5),
+        Format(
+            *("HEIC", "HEIF", (".heic", ".heif", ".hif", ".heics", ".heifs"), "image/heic"),
+            orients_itself=True,
+            bytes_of_pixel=7.5,
+        ),
     )
 }
 FORMAT_NAMES = ", ".join(list(FORMATS)[:-1]) + " or " + list(FORMATS)[-1]

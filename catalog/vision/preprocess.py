@@ -32,7 +32,7 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _REDUCIBLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"})  # modes whose pixels may be averaged as they are
-_STRIP = 1 << 19  # pixels of more than 8 bits that are held as float64 at once
+_STRIP = 1 << 19  # pixels that are converted at once
 
 
 def upright(image: PILImage, orientation: int) -> PILImage:
@@ -40,10 +40,10 @@ def upright(image: PILImage, orientation: int) -> PILImage:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def reduction(width: int, height: int) -> int:
-    """The largest power of two by which the longest side may be divided and stay at least DECODED_SIDE."""
+def reduction(width: int, height: int, least: int = DECODED_SIDE) -> int:
+    """The largest power of two by which the longest side may be divided and stay at least ``least``."""
     factor = 1
-    while max(width, height) // (factor * 2) >= DECODED_SIDE:
+    while max(width, height) // (factor * 2) >= least:
         factor *= 2
     return factor
 
@@ -51,14 +51,21 @@ def reduction(width: int, height: int) -> int:
 def reduced_rgb(image: PILImage, factor: int) -> PILImage:
     """8-bit RGB at 1/``factor`` of the size (rounded up), transparency laid on white.
 
-    Averages before converting where the mode allows, so that a large image is not held twice at full size.
+    Strip by strip, so that a large image is not held twice at full size; averages before converting where the mode
+    allows.
     """
     if _is_deep(image):
         image = _eight_bit(image)
-    if factor > 1 and image.mode in _REDUCIBLE and "transparency" not in image.info:
-        return to_rgb(image.reduce(factor))
-    rgb = to_rgb(image)
-    return rgb.reduce(factor) if factor > 1 else rgb
+    if factor == 1:
+        return to_rgb(image)
+    averages_first = image.mode in _REDUCIBLE and "transparency" not in image.info
+    reduced = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    rows = max(1, _STRIP // (image.width * factor)) * factor
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb = to_rgb(strip.reduce(factor)) if averages_first else to_rgb(strip).reduce(factor)
+        reduced.paste(rgb, (0, top // factor))
+    return reduced
 
 
 def to_rgb(image: PILImage) -> PILImage:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from catalog.models import Region
-from catalog.vision import preprocess, registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, preprocess, registry
 from catalog.vision.errors import ImageRefused
 from catalog.vision.types import Box
 from search.evaluation.evaluation import Evaluation
@@ -193,7 +192,7 @@ def _file_pixels(item: Item) -> PILImage.Image | None:
     path = Path(item.key)
     try:
         with path.open("rb") as file:
-            image = read_image(file, path.name, registry.limits())
+            image = helper.read_image(file, path.name, registry.limits())
     except (OSError, ImageRefused):  # it could be read a moment ago
         return None
     return _thumbnail(image.pixels, item.box.scaled(1 / image.scale) if item.box else None)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.folders import files_in
+from catalog.intake.folders import files_in
 from catalog.models import EmbeddingModel
 from catalog.regions import FACE
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from catalog.vision.errors import ImageRefused
 from catalog.vision.extract import BATCH, extract_many
 from catalog.vision.types import DecodedImage, ExtractedRegion
@@ -94,7 +93,7 @@ class _Gathered:
             if digest in self.seen:
                 return self._leave_out(name, f"it is the same file as {self.seen[digest]}")
             with path.open("rb") as file:
-                image = read_image(file, printable(path.name), registry.limits())
+                image = helper.read_image(file, printable(path.name), registry.limits())
         except ImageRefused as error:
             return self._leave_out(name, str(error))
         except OSError as error:

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.driver import Watch, chromium, installed_chromium, opened
 from tests.browser.shop import PASSWORD, STAFF, fill
+from tests.browser.steps import new_collection
 from tests.stack import Stack, new_stack, wait_for
 from visearch_site.local.servers import Servers
 
@@ -36,7 +37,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     site = getattr(item, "funcargs", {}).get("site")
     if report.failed and site is not None:
-        for name in ("web", "worker"):
+        for name in ("web", "worker", "intake"):
             report.sections.append((f"log of {name}", "\n".join(site.log(name).splitlines()[-LAST_LINES:])))
     return report
 
@@ -98,6 +99,12 @@ def staff(page: Page, staff_cookies: list[Any]) -> Page:
     """A superuser who has signed in to the admin."""
     page.context.add_cookies(staff_cookies)
     return page
+
+
+@pytest.fixture
+def collection(staff: Page, site: Stack) -> str:
+    """The address of a new collection's own page, on which both pipelines run."""
+    return new_collection(site)
 
 
 def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:

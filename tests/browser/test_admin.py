@@ -1,4 +1,4 @@
-"""Staff in the admin: putting images in, naming and drawing faces, merging people and undoing it."""
+"""Staff in the admin: putting images in, jobs, naming and drawing faces, merging people and undoing it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import sign_in
 from tests.browser.driver import Watch, inspect
 from tests.browser.shop import EDITED, EDITOR, SPEECH, STAFF, group_photo
+from tests.browser.steps import AS_FILE, READY_MS, id_of, line, upload
 from tests.drawn import BAD_FILES, photo
 from tests.stack import Stack, wait_for
 
@@ -20,41 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.models]
 
 Visit = Callable[..., tuple[Page, Watch]]
 HEALTH = "/admin/search/indexgeneration/health/"
-READY_MS = 60_000  # until the worker has looked at a few images
 OF_PERSON = "SELECT count(*) FROM catalog_region r JOIN catalog_person p ON p.id = r.person_id WHERE p.name = %s"
-AS_FILE = {"mimeType": "application/octet-stream"}
-
-
-@pytest.fixture
-def collection(staff: Page, site: Stack) -> str:
-    """The address of a new collection's own page, on which both pipelines run."""
-    return new_collection(site)
-
-
-def new_collection(site: Stack) -> str:
-    name = f"made {secrets.token_hex(3)}"
-    site.manage(
-        "shell",
-        "-c",
-        f"import catalog.models as m; m.Collection.objects.create(name={name!r}, pipelines=['face', 'image'])",
-    )
-    return f"/admin/catalog/collection/{id_of(site, 'collection', 'name', name)}/change/"
-
-
-def id_of(site: Stack, table: str, column: str, value: str) -> str:
-    [(key,)] = site.sql(f"SELECT id FROM catalog_{table} WHERE {column} = %s ORDER BY id DESC LIMIT 1", value)
-    return str(key)
-
-
-def upload(page: Page, collection: str, files: list[tuple[str, bytes]]) -> None:
-    """Choose files in the collection's drop zone and wait until every one has its verdict."""
-    page.goto(collection)
-    page.locator("#vs-files").set_input_files([{"name": name, "buffer": data, **AS_FILE} for name, data in files])
-    expect(page.locator("[data-line][data-finished='1']")).to_have_count(len(files), timeout=READY_MS)
-
-
-def line(page: Page, name: str) -> Locator:
-    return page.locator("[data-line]").filter(has=page.locator("[data-name]", has_text=name))
 
 
 def open_image(page: Page, site: Stack, collection: str, path: Path, content: bytes | None = None) -> str:
@@ -197,6 +164,33 @@ def test_an_editor_gets_404_for_what_is_not_theirs(page: Page, watch: Watch, sit
     assert answer.status == 404
 
 
+def test_a_list_of_addresses_is_checked_begun_paused_and_cancelled(
+    staff: Page, collection: str, watch: Watch, site: Stack
+) -> None:
+    staff.goto(collection)
+    staff.get_by_role("link", name="a list of addresses").click()
+    addresses = staff.get_by_role("textbox", name="Addresses")
+    addresses.fill("https://shop.example/1.jpg\nnowhere\nhttps://shop.example/3.jpg")
+    staff.get_by_role("button", name="Check and begin").click()
+    expect(staff.get_by_role("alert").filter(has_text="Line 2")).to_be_visible()
+    inspect(staff, "admin-addresses-refused")
+    addresses.fill("https://shop.example/1.jpg\nhttps://shop.example/3.jpg")
+    staff.get_by_role("button", name="Check and begin").click()
+    expect(staff.locator("[data-line][data-state='waiting']")).to_have_count(2)
+    job = staff.url.split("/")[-3]
+    staff.get_by_role("button", name="Pause").click()
+    expect(staff.locator("[data-job-says]")).to_contain_text("Paused")
+    expect(staff.get_by_role("button", name="Pause")).to_be_hidden()
+    site.manage("intake_job", job, "resume")  # by somebody else
+    expect(staff.get_by_role("button", name="Pause")).to_be_visible(timeout=READY_MS)
+    inspect(staff, "admin-job-waiting")
+    staff.get_by_role("button", name="Cancel").click()
+    inspect(staff, "admin-job-cancel")
+    staff.get_by_role("button", name="Cancel the job").click()
+    expect(staff.locator("[data-line][data-state='cancelled']")).to_have_count(2)
+    expect(staff.get_by_role("button", name="Retry failed")).to_be_visible()
+
+
 # --- Faces ------------------------------------------------------------------------------------------------------------
 
 
@@ -336,6 +330,7 @@ def test_evaluating_a_collection_and_trying_other_thresholds(staff: Page, site: 
         ("collections", "/admin/catalog/collection/"),
         ("images", "/admin/catalog/image/"),
         ("people", "/admin/catalog/person/"),
+        ("jobs", "/admin/catalog/intakejob/"),
         ("generations", "/admin/search/indexgeneration/"),
         ("evaluations", "/admin/search/evaluationrun/"),
         ("log", "/admin/admin/logentry/"),

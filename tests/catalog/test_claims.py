@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
+from uuid_utils.compat import uuid7
 
 from catalog import claims
+from catalog.database import locked_against_deletion
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
 from tests.cast import make_image
-from tests.library import InThread
+from tests.library import InThread, wait_until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -166,6 +170,49 @@ def test_how_many_wait(shop: Collection) -> None:
     assert claims.waiting_count() == 2
 
 
+def test_a_claim_walks_an_index_however_many_wait(shop: Collection) -> None:
+    rows = [{"status": "queued"}] * 2000 + [{"status": "queued", "lease_until": timezone.now()}] * 200
+    facts = {"collection": shop, "format": "JPEG", "width": 9, "height": 9, "byte_size": 9}
+    images = Image.objects.bulk_create(Image(**facts, **row, sha256=f"{n:064x}") for n, row in enumerate(rows))
+    job = IntakeJob.objects.create(collection=shop, source="api", state="paused")
+    IntakeLine.objects.bulk_create(IntakeLine(job=job, source="a", verdict="stored", image=image) for image in images)
+    with connection.cursor() as cursor, CaptureQueriesContext(connection) as asked:
+        cursor.execute("ANALYZE")
+        claims.claim(images[-300].pk, 16)
+        claims.waiting_count(1)
+        waiting = [each["sql"] for each in asked if "lease_until" in each["sql"] and each["sql"].startswith("SELECT")]
+        plans = []
+        for sql in waiting:
+            cursor.execute(f"EXPLAIN {sql}")
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+    assert len(plans) == 3  # the one that is named, those in their order, and whether more wait
+    assert "image_waiting" in plans[1]
+    for plan in plans:
+        assert "Sort" not in plan, plan
+        assert "hashed" not in plan, plan
+        assert "Hash" not in plan, plan
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_refers_to_a_claimed_image_need_not_wait_and_who_deletes_it_does(shop: Collection) -> None:
+    image, *_ = queue(shop, 1)
+
+    def refer() -> bool:
+        with transaction.atomic():
+            return bool(locked_against_deletion(Image, [image.pk]))
+
+    with transaction.atomic():
+        token, _ = claim()
+        claims.renew(token)
+        list(claims.held_by(token).select_for_update(no_key=True))
+        assert InThread(refer).outcome()
+        deletes = InThread(image.delete)
+        wait_until_somebody_waits_for_a_lock()
+        claims.finish(token, [image.pk])
+    deletes.outcome()
+    assert not Image.objects.exists()
+
+
 def test_a_slow_worker_keeps_its_images_by_renewing_its_lease(shop: Collection) -> None:
     [image] = queue(shop, 1)
     token, _ = claim()
@@ -174,3 +221,20 @@ def test_a_slow_worker_keeps_its_images_by_renewing_its_lease(shop: Collection) 
     assert claim()[1] == []
     claims.finish(token, [image.pk])
     assert Image.objects.get().status == "ready"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", [claims.renew, lambda token: claims.release(token, Image.objects.all(), "Waiting.")])
+def test_whoever_locks_images_in_their_order_does_not_block_a_claim(
+    shop: Collection, act: Callable[[str], None]
+) -> None:
+    keys = sorted((uuid7() for _ in range(2)), reverse=True)  # as they lie in the table
+    for key in keys:
+        make_image(shop, id=key, status="processing", claimed_by="me", lease_until=timezone.now(), attempts=1)
+    with transaction.atomic():
+        Image.objects.select_for_update().get(pk=keys[1])
+        worker = InThread(lambda: act("me"))
+        wait_until_somebody_waits_for_a_lock()
+        Image.objects.select_for_update().get(pk=keys[0])
+    worker.outcome()
+    assert not Image.objects.filter(lease_until__lt=timezone.now()).exists()

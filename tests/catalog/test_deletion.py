@@ -11,6 +11,7 @@ from django.db import transaction
 from catalog.models import Collection, DoomedFiles, Embedding, Image, IntakeLine, Region
 from catalog.tasks import sweep
 from tests.cast import make_face
+from tests.catalog.test_recovery import BEFORE_THE_ROW, UPLOAD
 from tests.library import (
     InThread,
     files_in,
@@ -138,3 +139,11 @@ def test_files_that_cannot_be_removed_now_are_removed_later(shop: Collection, me
     away.rename(media / "originals")
     sweep()
     assert files_in(media) == []
+
+
+def test_what_an_upload_that_died_has_left_goes_with_its_collection(shop: Collection, media: Path) -> None:
+    assert run_python(BEFORE_THE_ROW + UPLOAD, media).returncode == -signal.SIGKILL
+    assert len(files_in(media)) == 1
+    shop.delete()
+    assert files_in(media) == []
+    assert not DoomedFiles.objects.exists()

@@ -307,6 +307,48 @@ def test_a_file_that_cannot_be_read_now_is_waited_for(shop: Collection, media: P
     assert Image.objects.get().status == "ready"
 
 
+def test_originals_that_are_not_mounted_fail_nothing(shop: Collection, media: Path) -> None:
+    before = [put_image(shop, photo(seed)) for seed in range(3)]
+    (media / "originals").rename(media / "elsewhere")
+    process_all()
+    assert {(image.status, image.attempts) for image in Image.objects.all()} == {("queued", 0)}
+    assert all("storage of originals is empty, or not there" in image.reason for image in Image.objects.all())
+
+    after = put_image(shop, photo(9))  # somebody uploads meanwhile, into the folder below
+    end_all_rests()
+    process_all()
+    assert dict(Image.objects.values_list("pk", "status")) == {
+        **{image.pk: "queued" for image in before},
+        after.pk: "ready",
+    }
+
+    for folder in (media / "elsewhere").glob("??"):
+        for file in folder.iterdir():
+            (media / "originals" / folder.name).mkdir(exist_ok=True)
+            file.rename(media / "originals" / folder.name / file.name)
+    end_all_rests()
+    process_all()
+    assert {image.status for image in Image.objects.all()} == {"ready"}
+
+
+def test_an_unreadable_file_is_not_waited_for_because_the_newest_one_is_unreadable_too(
+    shop: Collection, media: Path
+) -> None:
+    ready(shop, photo(1))
+    image, newest = put_image(shop, photo(2)), put_image(shop, photo(3))
+    process_all()
+    for each in (image, newest):
+        original(each, media).unlink()
+        original(each, media).mkdir()
+    process_again([image.pk])
+    for _ in range(3):
+        process_all()
+        end_all_rests()
+    image.refresh_from_db()
+    assert image.status == "failed"
+    assert "others can be read" in image.reason
+
+
 def test_renditions_that_cannot_be_written_now_are_waited_for(shop: Collection, media: Path) -> None:
     image = put_image(shop, photo())
     (media / "renditions").write_bytes(b"in the way")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils.timezone import now
 from pytest_django import Settings
 
 from catalog import storage
@@ -102,7 +103,7 @@ def test_two_sweeps_at_once_clean_up_once(shop: Collection, media: Path) -> None
             assert line is not None
             key = f"aa/{number}.jpg"
             storage.save_original(key, io.BytesIO(b"left"))
-            IntakeLine.objects.create(job=line.job, source="a.jpg", reserved_key=key)
+            IntakeLine.objects.create(job=line.job, source="a.jpg", reserved_key=key, received_at=now())
         else:
             assert run_python(program, media).returncode == -signal.SIGKILL
     start = threading.Barrier(2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from PIL import Image as Pillow
 
@@ -105,6 +107,8 @@ class TestLoading:
         digit = Image.objects.get(collection__name="Digits", label="2")
         assert (digit.title, "CC BY-SA 3.0" in digit.licence, digit.source_url) == ("Two", True, mnist.SOURCE_URL)
         assert digit.collection.pipelines == ["digit"]
+        alike = Collection.objects.exclude(near_duplicates="off")
+        assert [(each.name, each.near_duplicates) for each in alike] == [("World leaders", "warn")]
         faces = Collection.objects.filter(pipelines__contains=["face"])
         assert [(each.name, each.face_search) for each in faces] == [("World leaders", "everyone")]
 
@@ -123,6 +127,14 @@ class TestLoading:
         assert "2 new" in run("digits", "--at-most", "4")
         [digits] = Collection.objects.all()
         assert (digits.pipelines, digits.images.count()) == (["image"], 4)
+
+    def test_digits_that_were_loaded_before_are_not_compared(self) -> None:
+        run("digits", "leaders", "--at-most", "1")
+        mine = Collection.objects.create(name="Objects")  # nobody loaded it
+        Collection.objects.update(near_duplicates="warn")  # as the column has it when it is new
+        import_module("catalog.migrations.0007_intake").leave_drawn_samples_alone(apps, None)
+        chosen = dict(Collection.objects.values_list("name", "near_duplicates"))
+        assert chosen == {"Digits": "off", "World leaders": "warn", mine.name: "warn"}
 
     def test_unknown_samples_are_said(self) -> None:
         with pytest.raises(CommandError, match=r"No such samples: cats\. There are: leaders, objects, digits\."):

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from django.db import transaction
 from numpy.typing import NDArray
 from PIL.Image import Image as PILImage
 
+from catalog import storage
+from catalog.database import locked_against_deletion
 from catalog.models import Collection, Embedding, Image, Region
 from catalog.processing import process_batch
 from tests.cast import make_face
 from tests.drawn import photo
 from tests.fakes import MeanColour
-from tests.library import put_image
+from tests.library import InThread, put_image, waiting_for_a_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -52,3 +55,26 @@ def test_a_vector_that_no_index_can_hold_is_not_stored(
     assert image.status == "failed"
     assert "norm" in caplog.text
     assert not Embedding.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_refers_to_an_image_need_not_wait_for_its_renditions(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noting near duplicates does, under a lock that all who store in the collection wait for."""
+    image = put_image(shop, photo(1, (60, 40)))
+    waited: list[int] = []
+
+    def refer() -> None:
+        with transaction.atomic():
+            locked_against_deletion(Image, [image.pk])
+
+    def save_slowly(*_: object) -> None:
+        thread = InThread(refer)
+        thread.join(1)
+        waited.append(waiting_for_a_lock())
+
+    monkeypatch.setattr(storage, "save_renditions", save_slowly)
+    process_batch()
+    assert waited == [0]
+    assert Image.objects.get().status == "ready"

@@ -16,10 +16,9 @@ from pytest_django import Settings
 from catalog import workers
 from catalog.embedding_models import make_serving, register_models
 from catalog.models import Collection, EmbeddingModel
-from catalog.tasks import process_images, sweep
+from catalog.tasks import process_images
 from catalog.vision import providers, registry
 from catalog.vision.errors import ModelUnavailable
-from tests.library import put_image, squares
 from visearch_site import celery
 
 pytestmark = pytest.mark.django_db
@@ -89,15 +88,15 @@ def test_every_host_has_its_say_and_what_is_old_is_forgotten(monkeypatch: pytest
     assert workers.reports() == []
 
 
-def test_the_sweep_says_it_again_and_a_process_without_networks_says_nothing() -> None:
-    sweep()
+def test_whoever_is_nudged_says_it_again_and_a_process_without_networks_says_nothing() -> None:
+    process_images()
     assert workers.reports() == []
     providers.note(("CPU",))
-    sweep()
+    process_images()
     assert [said.runs_on for said in workers.reports()] == [("CPU",)]
 
 
-def test_what_another_version_said_stops_neither_page_nor_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_version_said_stops_neither_page_nor_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     providers.note(("CPU",))
     monkeypatch.setattr(workers.socket, "gethostname", lambda: "new")
     workers.report()
@@ -107,7 +106,7 @@ def test_what_another_version_said_stops_neither_page_nor_sweep(monkeypatch: pyt
     cache.set(workers._KEY, kept)
     assert [said.host for said in workers.reports()] == ["new"]
     cache.set(workers._KEY, ["a list"])
-    sweep()
+    process_images()
     assert [said.host for said in workers.reports()] == ["new"]
 
 
@@ -119,21 +118,6 @@ def test_nothing_in_the_cache_is_pickled() -> None:
     assert json.loads(raw)
     with pytest.raises(TypeError, match="serializable"):
         cache.set("anything", object())
-
-
-def test_images_that_wait_are_nudged_even_where_nothing_can_be_said(
-    shop: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails() -> None:
-        raise RuntimeError
-
-    put_image(shop, squares((10, 10, 40, "red")))
-    nudged: list[None] = []
-    monkeypatch.setattr(workers, "report", fails)
-    monkeypatch.setattr(process_images, "delay", lambda: nudged.append(None))
-    with pytest.raises(RuntimeError):
-        sweep()
-    assert len(nudged) == 1
 
 
 # --- Before the first image -------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def django_site(*, samples: bool) -> Site:
     # The digits take minutes, so they come last; all others are there within the first minute.
     loads = [_sample("leaders"), _sample("objects"), *own, _sample("digits")] if samples else own
     prepare = [sys.executable, "-m", "visearch_site.local.prepare"]
-    return Site(host, port, [_web(host, port), _worker(), _beat()], prepare, loads)
+    return Site(host, port, [_web(host, port), _worker(), _intake(), _beat()], prepare, loads)
 
 
 def _web(host: str, port: int) -> Program:
@@ -71,6 +71,14 @@ def _worker() -> Program:
     processes = _number("VISEARCH_WORKER_PROCESSES", usable_cores(), maximum=1024)
     return _python(
         *("worker", "celery", "-A", "visearch_site", "worker", "-Q", "vision,index", f"--concurrency={processes}"),
+        *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+    )
+
+
+def _intake() -> Program:
+    """Fetches addresses in one small process, so that slow servers never keep images waiting."""
+    return _python(
+        *("intake", "celery", "-A", "visearch_site", "worker", "-n", "intake@%h", "-Q", "intake", "--concurrency=1"),
         *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
     )
 

@@ -1,18 +1,20 @@
-"""Put a folder of images into a collection and follow them until they are ready."""
+"""Put a folder of images into a collection and follow them until they are ready.
+
+An import that was killed goes on where it was when it is run again.
+"""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from catalog import folders
-from catalog.management.following import follow, store
-from catalog.models import Collection, IntakeJob
-from catalog.vision import registry
+from catalog.intake import folders
+from catalog.intake.errors import JobError
+from catalog.management import intake_options as shared
+from catalog.management.following import follow, put_in_files, tell_alike, told
 
 
 class Command(BaseCommand):
@@ -20,55 +22,42 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", type=Path, metavar="PATH", help="the folder; folders inside it are imported too")
-        parser.add_argument("--collection", required=True, metavar="NAME", help="made when there is none of that name")
-        new = parser.add_argument_group("for a new collection (one that exists keeps its own settings)")
-        new.add_argument(
-            "--pipelines", default="image", help="what runs on its images: face, image, digit; several as face,image"
-        )
-        new.add_argument("--public", action="store_true", help="anybody may see and search it")
-        new.add_argument("--face-search", choices=["staff", "everyone"], default="staff", help="who may search faces")
+        shared.add_collection(parser)
         parser.add_argument("--label-from-folder", action="store_true", help="label: the folder a file lies in")
         parser.add_argument("--person-from-folder", action="store_true", help="person, where exactly one face is found")
+        shared.add_rule(parser)
+        shared.add_strict(parser)
         parser.add_argument("--no-wait", action="store_true", help="do not follow the images until they are ready")
 
     def handle(self, *args: Any, **options: Any) -> None:
         folder: Path = options["path"]
         if not folder.is_dir():
             raise CommandError(f"{folder} is not a folder. Give the folder that holds the images.")
+        rule = shared.rule_of(options)  # before a collection is made
         plan = folders.FolderImport(
             folder=folder,
-            collection=self._collection(options),
+            collection=shared.collection_of(options, self.stdout),
             label_from_folder=options["label_from_folder"],
             person_from_folder=options["person_from_folder"],
+            normalise=rule,
         )
-        job = self._store(plan)
-        if not options["no_wait"]:
+        try:
+            job, is_new = folders.begin(plan)
+        except folders.EmptyFolder as nothing:  # of a folder that files are dropped into that is no mistake
+            self.stdout.write(str(nothing))
+            return
+        except JobError as error:
+            raise CommandError(str(error)) from error
+        shared.tell_begun(job, self.stdout, is_new=is_new)
+        for other in folders.begun_elsewhere(job):
+            self.stdout.write(
+                f"Another folder of this path was begun on {other.begun_on} (job {other.pk}) and is not finished. Its "
+                "files are not here: go on with it there, or cancel it."
+            )
+        verdicts = put_in_files(job)
+        self.stdout.write(f"{told(verdicts)} (job {job.pk})")
+        if options["no_wait"]:
+            tell_alike(job, self.stdout)
+        else:
             follow(job, self.stdout, self.stderr)
-
-    def _collection(self, options: dict[str, Any]) -> Collection:
-        names = [name.strip() for name in options["pipelines"].split(",") if name.strip()]
-        known = list(registry.pipelines())
-        unknown = sorted(set(names) - set(known))
-        if unknown:
-            raise CommandError(f"No such pipeline: {', '.join(unknown)}. There are: {', '.join(known)}.")
-        longest = Collection._meta.get_field("name").max_length or 0
-        if not 0 < len(options["collection"].strip()) <= longest:
-            raise CommandError(f"A collection's name has 1 to {longest} characters, and not spaces alone.")
-        collection, made = Collection.objects.get_or_create(
-            name=options["collection"],
-            defaults={
-                "pipelines": names,
-                "is_public": options["public"],
-                "face_search": options["face_search"],
-            },
-        )
-        what = "New collection" if made else "Collection"
-        pipelines = ", ".join(collection.pipelines) or "no pipelines"
-        self.stdout.write(f"{what} {collection.name!r}: {'public' if collection.is_public else 'private'}, {pipelines}")
-        return collection
-
-    def _store(self, plan: folders.FolderImport) -> IntakeJob:
-        job, verdicts = store(len(folders.files_in(plan.folder)), partial(folders.import_folder, plan))
-        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("stored", "duplicate", "refused"))
-        self.stdout.write(f"{counts} (job {job.pk})")
-        return job
+        shared.check_ended_well([job], options)

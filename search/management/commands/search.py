@@ -11,8 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from catalog.exceptions import CatalogError, VisionError
 from catalog.models import Collection
-from catalog.vision import registry
-from catalog.vision.decode import read_image
+from catalog.vision import helper, registry
 from search.exceptions import SearchError
 from search.explaining import told
 from search.management.named import collection_named
@@ -85,7 +84,7 @@ class Command(BaseCommand):
         from search.figures import save_grid  # noqa: PLC0415 - matplotlib, for who asks for a figure only
 
         with query.open("rb") as file:
-            pixels = read_image(file, query.name, registry.limits()).pixels
+            pixels = helper.read_image(file, query.name, registry.limits()).pixels
         try:
             save_grid(target, pixels, answer)
         except (OSError, ValueError) as error:

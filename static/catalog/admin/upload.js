@@ -6,6 +6,7 @@
   const AT_ONCE = 3; // requests under way; the server decodes two files at a time
   const ASKED_AT_ONCE = 50; // lines in one question, as the server takes them
   const POLL_MS = 1500;
+  const SHARE = 10; // the server works at most a tenth of the time for a page that looks
   const POLL_SLOWLY_MS = 8000; // while the server, Redis or the session is away
   const BUSY_TRIES = 5;
   const OVERLAP = 10; // rows that are asked for again to find new ones; fewer than ASKED_AT_ONCE
@@ -21,10 +22,19 @@
 
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+  function linkTo(address, words) {
+    const link = document.createElement("a");
+    link.className = "vs-link";
+    link.href = address;
+    link.textContent = words;
+    return link;
+  }
+
   // --- What is shown -------------------------------------------------------------------------------------------------
 
   class View {
     constructor(root) {
+      this.root = root;
       this.list = root.querySelector("[data-lines]");
       this.template = root.querySelector("[data-line-template]");
       this.panel = root.querySelector("[data-progress]");
@@ -54,6 +64,9 @@
       link.hidden = !line.url;
       if (line.url) link.href = line.url;
       link.textContent = line.state === "duplicate" ? "the one here" : "open";
+      const choose = row.querySelector("[data-choose]");
+      choose.hidden = !line.choose;
+      if (line.choose) choose.href = line.choose;
       const place = row.querySelector("[data-thumb]");
       if (line.thumbnail && !place.firstElementChild) {
         const image = document.createElement("img");
@@ -78,11 +91,37 @@
       this.part("counts").replaceChildren(
         ...progress.counts.map((count) => {
           const item = document.createElement("li");
-          item.textContent = `${count.number} ${count.name}`;
+          const words = `${count.number} ${count.name}`;
+          item.append(count.url ? linkTo(count.url, words) : words);
           return item;
         }),
       );
+      this.troubles(progress);
       this.tell("notice", progress.notice);
+      this.state(progress);
+    }
+
+    // The latest failure, and what waits for what.
+    troubles({ failure, reasons }) {
+      const place = this.part("failure");
+      place.hidden = !failure;
+      if (failure) place.querySelector("a").replaceWith(linkTo(failure.url, failure.words));
+      this.part("reasons").replaceChildren(
+        ...reasons.map((reason) => {
+          const item = document.createElement("li");
+          item.textContent = reason;
+          return item;
+        }),
+      );
+    }
+
+    // On the page of a job: its state, and the buttons that would do anything now.
+    state(progress) {
+      const says = this.root.querySelector("[data-job-says]");
+      if (!says) return;
+      says.textContent = progress.says;
+      says.closest("[data-job-state]").dataset.jobState = progress.state;
+      for (const form of this.root.querySelectorAll("[data-do]")) form.hidden = !progress.may[form.dataset.do];
     }
 
     tell(part, words) {
@@ -112,18 +151,19 @@
       for (;;) {
         const isSettled = this.unsent() === 0 && this.unfinished().length === 0; // before the look, which is then the last
         let pause = POLL_MS;
+        const began = Date.now();
         try {
           const answer = await this.look();
           if (!answer) break;
           const isThrough = isSettled && answer.progress.waiting === 0;
           if (isThrough && Date.now() > this.until) break;
-          if (isThrough || answer.progress.notice) pause = POLL_SLOWLY_MS;
+          if (isThrough || answer.progress.notice || answer.progress.state === "paused") pause = POLL_SLOWLY_MS;
           if (!this.isTroubled()) this.view.tell("trouble", "");
         } catch (error) {
           this.view.tell("trouble", error instanceof SessionEnded ? LOGIN : AWAY);
           pause = POLL_SLOWLY_MS;
         }
-        await wait(pause);
+        await wait(Math.max(pause, SHARE * (Date.now() - began)));
       }
       this.isRunning = false;
     }
@@ -134,7 +174,7 @@
       if (this.view.list.children.length < this.room) asked.set("after", this.overlap());
       const response = await ask(`${this.url}?${asked}`);
       if (response.status === 404) {
-        this.view.tell("trouble", "This job is gone: its collection was deleted, or is no longer yours.");
+        this.view.tell("trouble", "This job is gone: it was deleted, or its collection, or that is no longer yours.");
         return null;
       }
       if (!response.ok) throw new Error(String(response.status));

@@ -64,14 +64,16 @@ def send(client: Client, collection: Collection, job: UUID, each: SimpleUploaded
 def test_a_superuser_makes_a_collection(cast: Cast) -> None:
     group = cast.editor.groups.get()
     sent = {"name": "new", "pipelines": ["face"], "face_search": "everyone", "is_public": "on", "editors": [group.pk]}
+    sent["near_duplicates"] = "hold"
     assert staff_client(cast, "superuser").post(reverse("admin:catalog_collection_add"), sent).status_code == 302
     made = Collection.objects.get(name="new")
     assert (made.pipelines, made.face_search, made.is_public) == (["face"], "everyone", True)
+    assert made.near_duplicates == "hold"
     assert list(made.editors.all()) == [group]
 
 
 def test_only_pipelines_of_the_settings_can_be_chosen(cast: Cast) -> None:
-    sent = {"name": "new", "pipelines": ["smell"], "face_search": "staff"}
+    sent = {"name": "new", "pipelines": ["smell"], "near_duplicates": "warn", "face_search": "staff"}
     answer = staff_client(cast, "superuser").post(reverse("admin:catalog_collection_add"), sent)
     assert b"smell is not one of the available choices" in answer.content
     assert not Collection.objects.filter(name="new").exists()
@@ -80,7 +82,7 @@ def test_only_pipelines_of_the_settings_can_be_chosen(cast: Cast) -> None:
 def test_a_new_pipeline_says_what_to_do_with_the_images_that_are_here(cast: Cast, editor: Client) -> None:
     Collection.objects.filter(pk=cast.private.pk).update(pipelines=["image"])
     make_image(cast.private)
-    sent = {"name": "private", "pipelines": ["face", "image"], "face_search": "staff"}
+    sent = {"name": "private", "pipelines": ["face", "image"], "near_duplicates": "warn", "face_search": "staff"}
     answer = editor.post(change_url(cast.private), sent, follow=True)
     assert "face is new here" in told(answer)
 
@@ -95,6 +97,7 @@ def test_saving_leaves_alone_what_others_changed_meanwhile(
 
     monkeypatch.setattr(CollectionForm, "clean", changing)
     sent = {"name": "renamed", "pipelines": ["face", "image"], "description": cast.private.description}
+    sent["near_duplicates"] = "warn"
     assert editor.post(change_url(cast.private), sent).status_code == 302
     assert row.values_list("name", "description", "is_public").get() == ("renamed", "by another", True)
 
@@ -104,7 +107,8 @@ def test_a_collection_that_was_deleted_meanwhile_stays_deleted(
 ) -> None:
     row = Collection.objects.filter(pk=cast.private.pk)
     monkeypatch.setattr(CollectionForm, "clean", lambda form: row.delete() and None)
-    answer = editor.post(change_url(cast.private), {"name": "renamed", "pipelines": ["face"]}, follow=True)
+    sent = {"name": "renamed", "pipelines": ["face"], "near_duplicates": "warn"}
+    answer = editor.post(change_url(cast.private), sent, follow=True)
     assert "Nothing was saved: the collection was deleted meanwhile" in told(answer)
     assert not Collection.objects.filter(name="renamed").exists()
 

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from catalog.models import Image, IntakeJob, IntakeLine
+from catalog.models import Image, IntakeJob, IntakeLine, NearDuplicate
 from catalog.overview import progress_of
 from tests.cast import Cast, make_image
 from tests.catalog.admin.staff import staff_client
@@ -108,6 +109,78 @@ def test_the_page_says_it_of_every_line(job: IntakeJob, editor: Client) -> None:
         assert words in page
     assert reverse("admin:catalog_image_change", args=[here.pk]) in page
     assert "<script>alert(1)" not in page
+
+
+def test_what_looks_like_others_is_said_with_a_link_to_the_choice(job: IntakeJob, cast: Cast, editor: Client) -> None:
+    old, new = make_image(job.collection, title="old shoe"), make_image(job.collection, title="new shoe")
+    noted = NearDuplicate.objects.create(image=new, other=old, distance=3)
+    mine = line(job, image=new)
+    elsewhere = make_image(job.collection)
+    NearDuplicate.objects.create(image=elsewhere, other=old, distance=3)
+    page = editor.get(url(job)).content.decode()
+    choices = reverse("admin:catalog_nearduplicate_changelist")
+    assert f'href="{choices}?job={job.pk}">1 looks like another: choose</a>' in page
+    assert "It looks like old shoe (nearly the same)." in page
+    said = editor.get(url(job, "lines"), {"lines": str(mine.pk)}).json()
+    assert said["lines"][0]["choose"] == f"{choices}?image={new.pk}"
+    for address in (said["lines"][0]["choose"], said["progress"]["counts"][-1]["url"]):
+        assert list(editor.get(address).context["page"].object_list) == [noted]
+    answer = editor.post(f"{choices}?job={job.pk}", {"one": f"keep {noted.pk}"})
+    assert answer.headers["Location"] == f"{choices}?job={job.pk}"
+    said = editor.get(url(job, "lines"), {"lines": str(mine.pk)}).json()
+    assert (said["lines"][0]["choose"], said["lines"][0]["why"]) == ("", "")
+    assert [count["name"] for count in said["progress"]["counts"]] == ["ready"]
+
+
+def test_who_may_not_choose_is_told_without_a_link(job: IntakeJob, cast: Cast, editor: Client) -> None:
+    cast.editor.groups.get(name="editors").permissions.clear()
+    cast.editor.user_permissions.add(Permission.objects.get(codename="view_intakejob"))
+    image = make_image(job.collection)
+    NearDuplicate.objects.create(image=image, other=make_image(job.collection, title="old shoe"), distance=3)
+    line(job, image=image)
+    page = editor.get(url(job))
+    assert "It looks like old shoe" in page.content.decode()
+    assert page.context["rows"][0]["choose"] == page.context["progress"]["counts"][-1]["url"] == ""
+
+
+def test_lines_cost_the_same_for_one_and_for_many(job: IntakeJob, editor: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            assert editor.get(url(job)).status_code == 200
+        return len(asked)
+
+    few = 0
+    for _ in range(2):
+        for _ in range(6):
+            image = make_image(job.collection)
+            NearDuplicate.objects.create(image=image, other=make_image(job.collection), distance=3)
+            line(job, image=image)
+        few = few or queries()
+    assert queries() == few
+
+
+def test_what_waits_is_told_by_stage_with_its_reason_and_the_latest_failure(job: IntakeJob, editor: Client) -> None:
+    why = "The model face is not loaded."
+    for verdict in ("waiting", "waiting", "receiving"):
+        line(job, verdict)
+    line(job, image=make_image(job.collection, status="queued", reason=why))
+    line(job, image=make_image(job.collection, status="processing", lease_until=timezone.now()))
+    page = editor.get(url(job)).context["progress"]
+    counts = {count["name"]: count["number"] for count in page["counts"]}
+    assert counts == {"to fetch": 2, "arriving": 1, "to process": 1, "processing": 1}
+    assert (page["reasons"], page["failure"]) == ([why], None)
+    now = timezone.now()
+    line(job, "failed", source="<b>late</b>.jpg", ended_at=now)
+    line(job, "refused", source="early.jpg", ended_at=now - timedelta(minutes=1))
+    page = editor.get(url(job)).content.decode()
+    assert f'href="{url(job)}?verdict=failed">&lt;b&gt;late&lt;/b&gt;.jpg: It is broken.</a>' in page
+    assert why in page
+
+
+def test_files_that_a_command_brings_are_not_to_be_fetched(job: IntakeJob, editor: Client) -> None:
+    IntakeJob.objects.update(source="folder", begun_on="a.test")
+    line(job, "waiting", path="/photos/a.jpg")
+    assert editor.get(url(job)).context["progress"]["counts"] == [{"name": "to take in", "number": 1}]
 
 
 def test_lines_come_in_pages_and_by_verdict(job: IntakeJob, editor: Client) -> None:

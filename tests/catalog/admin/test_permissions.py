@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from catalog.models import Collection, EmbeddingModel, Image, IntakeJob, Person, PersonMerge
+from catalog.models import (
+    Collection,
+    DiscardedFile,
+    EmbeddingModel,
+    Image,
+    IntakeJob,
+    NearDuplicate,
+    Person,
+    PersonMerge,
+)
 from search.models import EvaluationRun, IndexGeneration
 from tests.cast import PEOPLE, Cast, make_face, make_image
 from tests.catalog.admin.staff import staff_client
@@ -48,11 +58,13 @@ class Things:
             embedding_model=self.model, collection=cast.private, what="private", status="failed", reason="Too few."
         )
         self.entry = LogEntry.objects.log_actions(cast.superuser.pk, [self.image], 2, "Looked.", single_object=True)
+        self.file = DiscardedFile.objects.create(sha256="f" * 64, name="gone.jpg", kept=self.image)
         self.user = cast.viewer
 
     def key(self, model: str) -> object:
         named = {
             "intakejob": "job",
+            "discardedfile": "file",
             "embeddingmodel": "model",
             "indexgeneration": "generation",
             "evaluationrun": "run",
@@ -76,6 +88,12 @@ PAGES = {
     "catalog_image_delete": ITS_EDITOR,
     "catalog_image_history": ITS_EDITOR_ALONE,
     "catalog_image_faces": ITS_EDITOR_ALONE,
+    "catalog_nearduplicate_changelist": EDITORS,
+    "catalog_discardedfile_changelist": EDITORS,
+    "catalog_discardedfile_add": READ_ONLY,
+    "catalog_discardedfile_change": ITS_EDITOR,
+    "catalog_discardedfile_delete": ITS_EDITOR,
+    "catalog_discardedfile_history": ITS_EDITOR_ALONE,
     "catalog_person_changelist": EDITORS,
     "catalog_person_change": ITS_EDITOR,
     "catalog_person_history": ITS_EDITOR_ALONE,
@@ -83,6 +101,9 @@ PAGES = {
     "catalog_intakejob_add": READ_ONLY,
     "catalog_intakejob_change": ITS_EDITOR,
     "catalog_intakejob_lines": ITS_EDITOR,
+    "catalog_intakejob_csv": ITS_EDITOR,
+    "catalog_intakejob_addresses": EDITORS,
+    "catalog_intakejob_csv_list": EDITORS,
     "catalog_intakejob_history": ITS_EDITOR_ALONE,
     "catalog_embeddingmodel_changelist": NOBODY_BUT,
     "catalog_embeddingmodel_add": READ_ONLY,
@@ -108,7 +129,7 @@ PAGES = {
     "django_celery_beat_periodictask_changelist": NOBODY_BUT,
     "index": {**dict.fromkeys(PEOPLE, 200), "anonymous": LOGIN},
 }
-KEYED = ("_change", "_delete", "_history", "_upload", "_faces", "_lines", "_evaluate")
+KEYED = ("_change", "_delete", "_history", "_upload", "_faces", "_lines", "_csv", "_evaluate")
 
 
 def address(name: str, things: Things) -> str:
@@ -136,7 +157,8 @@ def test_what_is_not_there_looks_like_what_is_not_yours(cast: Cast, model: str) 
 
 
 def form_of(collection: Collection, **changes: object) -> dict[str, object]:
-    return {"name": collection.name, "description": "new", "pipelines": ["image"], "face_search": "staff", **changes}
+    said = {"description": "new", "pipelines": ["image"], "near_duplicates": "warn", "face_search": "staff"}
+    return {"name": collection.name, **said, **changes}
 
 
 def test_changing_a_collection(cast: Cast) -> None:
@@ -169,6 +191,27 @@ def test_uploading_needs_an_editor_of_the_collection(cast: Cast) -> None:
     assert not IntakeJob.objects.exists()
 
 
+def test_choosing_about_near_duplicates(cast: Cast) -> None:
+    path, found = reverse("admin:catalog_nearduplicate_changelist"), {}
+    for name in PEOPLE:
+        noted = NearDuplicate.objects.create(image=make_image(cast.private), other=make_image(cast.private), distance=1)
+        found[name] = staff_client(cast, name).post(path, {"one": f"keep {noted.pk}"}).status_code
+        noted.refresh_from_db()
+        assert (noted.decision == "keep") == (name in ("editor", "superuser"))
+    assert found == {"anonymous": 302, "viewer": 403, "editor": 302, "other_editor": 302, "superuser": 302}
+
+
+def test_a_held_image_is_shown_and_unlinked_by_its_editors(cast: Cast, media: Path) -> None:
+    image = make_image(cast.private, version_of=make_image(cast.private))
+    for page in ("preview", "unlink"):
+        path = reverse(f"admin:catalog_nearduplicate_{page}", args=[image.pk])
+        found = {name: staff_client(cast, name).get(path).status_code for name in PEOPLE}
+        its = 404 if page == "preview" else 302  # it has no file
+        assert found == {"anonymous": LOGIN, "viewer": 403, "editor": its, "other_editor": 404, "superuser": its}
+    image.refresh_from_db()
+    assert image.version_of is not None
+
+
 @pytest.mark.parametrize("action", ["publish", "unpublish", "process_again", "delete_images", "set_label", "tag"])
 def test_an_action_on_what_is_not_yours_does_nothing(cast: Cast, action: str) -> None:
     image = make_image(cast.foreign, is_published=action != "publish")
@@ -195,6 +238,14 @@ def test_rebuilding_needs_a_superuser(cast: Cast) -> None:
     found = {name: staff_client(cast, name).post(path).status_code for name in PEOPLE}
     assert found == {"anonymous": 302, "viewer": 403, "editor": 403, "other_editor": 403, "superuser": 302}
     assert staff_client(cast, "viewer").get(path).status_code == 403
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "retry", "cancel"])
+def test_what_is_done_with_a_job_needs_an_editor(cast: Cast, action: str) -> None:
+    job = IntakeJob.objects.create(collection=cast.private, source="urls")
+    path = reverse("admin:catalog_intakejob_do", args=[job.pk, action])
+    found = {name: staff_client(cast, name).post(path).status_code for name in PEOPLE}
+    assert found == {"anonymous": 302, "viewer": 403, "editor": 302, "other_editor": 404, "superuser": 302}
 
 
 def test_lists_hold_what_each_may_see(cast: Cast) -> None:

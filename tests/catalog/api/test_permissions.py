@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
-from catalog.models import Image, IntakeJob, IntakeLine, Person
+from catalog.models import Image, IntakeJob, IntakeLine, NearDuplicate, Person
 from tests.cast import PEOPLE, Cast, make_face, make_image
 from tests.drawn import image_file
 
@@ -106,6 +106,42 @@ def test_a_line_is_for_its_sender_and_the_editors(cast: Cast) -> None:
     assert statuses(cast, "get", f"intake-lines/{line.pk}/") == expected(401, 200, 200, 404, 200)
 
 
+def test_a_job_is_for_its_starter_and_the_editors(cast: Cast) -> None:
+    job = IntakeJob.objects.create(collection=cast.private, source="urls", started_by=cast.viewer)
+    for path in ("", "lines/", "lines.csv"):
+        assert statuses(cast, "get", f"jobs/{job.pk}/{path}") == expected(401, 200, 200, 404, 200), path
+    listed = {name: len(cast.client(name).get(f"{API}jobs/").json().get("results", ())) for name in PEOPLE}
+    assert listed == expected(0, 1, 1, 0, 1)
+    for action in ("pause", "resume", "retry", "cancel"):
+        assert statuses(cast, "post", f"jobs/{job.pk}/{action}/") == expected(401, 403, 200, 404, 200), action
+
+
+def test_beginning_a_job_needs_an_editor(cast: Cast) -> None:
+    body = {"collection": "private", "urls": ["https://example.org/1.jpg"]}
+    assert statuses(cast, "post", "jobs/", body) == expected(401, 403, 202, 404, 202)
+    found = {}
+    for number, name in enumerate(PEOPLE):
+        body = {"image": [_upload((number, 0, 0)), _upload((number, 9, 9))], "collection": "private"}
+        found[name] = cast.client(name).post(f"{API}images/", body, format="multipart").status_code
+    assert found == expected(401, 403, 202, 404, 202)
+    assert Image.objects.count() == 4
+
+
+def test_near_duplicates_are_for_editors(cast: Cast) -> None:
+    found = {}
+    for name in PEOPLE:
+        noted = NearDuplicate.objects.create(image=make_image(cast.private), other=make_image(cast.private), distance=1)
+        path = f"{API}near-duplicates/{noted.pk}/"
+        client = cast.client(name)
+        read = client.get(path).status_code
+        chosen = client.post(path, {"decision": "keep"}).status_code
+        found[name] = (read, chosen, client.get(f"{API}near-duplicates/").status_code)
+    nothing = (404, 404, 200)
+    assert found == expected((401, 401, 401), nothing, (200, 200, 200), nothing, (200, 200, 200))
+    counts = {name: len(cast.client(name).get(f"{API}near-duplicates/").json()["results"]) for name in PEOPLE[1:]}
+    assert counts == {"viewer": 0, "editor": len(PEOPLE), "other_editor": 0, "superuser": len(PEOPLE)}
+
+
 def test_lists_hold_what_each_may_see(cast: Cast) -> None:
     for collection in (cast.private, cast.public, cast.foreign):
         make_face(make_image(collection), Person.objects.create(name=f"Somebody in {collection}"))
@@ -124,7 +160,9 @@ def test_lists_hold_what_each_may_see(cast: Cast) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["collections/", "images/", "regions/", "people/", "intake-lines/", "search/"])
+@pytest.mark.parametrize(
+    "path", ["collections/", "images/", "regions/", "people/", "intake-lines/", "jobs/", "near-duplicates/", "search/"]
+)
 @pytest.mark.parametrize("method", ["put", "delete"])
 def test_what_a_list_cannot_do(cast: Cast, path: str, method: str) -> None:
     assert getattr(cast.client("superuser"), method)(API + path, {}).status_code in (404, 405)

@@ -7,13 +7,13 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from catalog import storage
-from catalog.models import Image, IntakeLine
+from catalog.models import Collection, Image, IntakeLine, NearDuplicate
 from tests.cast import Cast, assert_problem
-from tests.drawn import BAD_FILES, image_file
+from tests.drawn import BAD_FILES, image_file, padded, photo
 
 pytestmark = pytest.mark.django_db
 IMAGES = "/api/v1/images/"
-LINE_KEYS = {"id", "source", "verdict", "code", "reason", "image"}
+LINE_KEYS = {"id", "source", "verdict", "code", "reason", "image", "near_duplicate"}
 
 
 def upload(cast: Cast, content: bytes, name: str = "drawn.jpg", who: str = "editor", **facts: Any) -> Any:
@@ -32,6 +32,23 @@ def test_an_upload_is_stored_and_answered_with_its_line(cast: Cast) -> None:
     assert storage.originals().exists(storage.original_key(image.pk, "JPEG"))
     assert cast.client("editor").get(f"/api/v1/intake-lines/{line['id']}/").json() == line
     assert cast.client("editor").get(f"{IMAGES}{line['image']}/").json()["status"] == "queued"
+
+
+def test_who_uploads_is_told_what_it_looks_like_and_that_it_is_held(cast: Cast) -> None:
+    Collection.objects.filter(pk=cast.private.pk).update(near_duplicates="hold")
+    first = upload(cast, photo(1), "first.jpg").json()
+    assert first["near_duplicate"] is None
+    line = upload(cast, padded(photo(1), len(photo(1)) + 100), "second.jpg").json()
+    noted = NearDuplicate.objects.get()
+    said = {"id": str(noted.pk), "other": first["image"], "distance": 0, "is_mirrored": False}
+    assert (line["verdict"], line["near_duplicate"]) == ("stored", said)
+    client = cast.client("editor")
+    assert client.get(f"/api/v1/intake-lines/{line['id']}/").json() == line
+    image = client.get(f"{IMAGES}{line['image']}/").json()
+    assert (image["status"], image["held_for"]) == ("held", "near-duplicate")
+    assert client.post(f"/api/v1/near-duplicates/{noted.pk}/", {"decision": "keep"}).status_code == 200
+    assert client.get(f"/api/v1/intake-lines/{line['id']}/").json()["near_duplicate"] is None
+    assert client.get(f"{IMAGES}{line['image']}/").json()["held_for"] == ""
 
 
 def test_what_is_known_of_an_image_is_kept(cast: Cast) -> None:
@@ -137,12 +154,4 @@ def test_a_disk_that_takes_nothing(
     assert_problem(response, status, code)
     assert response.headers["Retry-After"] == "60"
     assert IntakeLine.objects.get().verdict == "failed"
-    assert not Image.objects.exists()
-
-
-def test_two_files_in_one_request_are_refused_instead_of_losing_one(cast: Cast) -> None:
-    files = [SimpleUploadedFile(f"{number}.jpg", image_file(size=(40 + number, 30))) for number in range(2)]
-    body = {"image": files, "collection": "private"}
-    response = cast.client("editor").post(IMAGES, body, format="multipart")
-    assert assert_problem(response, 400, "invalid")["errors"] == {"image": ["Send one file a request."]}
     assert not Image.objects.exists()

@@ -290,3 +290,12 @@ def test_a_face_that_was_deleted_meanwhile(cast: Cast, gone: type[Region | Image
     with pytest.raises(Gone):
         faces.name_face(face, "Ada", cast.editor)
     assert not Person.objects.exists()
+
+
+def test_a_box_drawn_in_a_held_image_lets_it_not_go(cast: Cast) -> None:
+    """It is processed with its drawn faces when its job goes on, or its choice is made."""
+    image = make_image(cast.private, status="held", held_for="pause", reason="Its job is paused.")
+    region = faces.draw_region(image, Box(20, 30, 40, 40), cast.editor)
+    faces.move_region(region, Box(50, 60, 40, 40), cast.editor)
+    image.refresh_from_db()
+    assert (image.status, image.held_for) == ("held", "pause")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 from django.db import IntegrityError, transaction
 
@@ -196,6 +199,19 @@ def test_people_are_offered_by_a_part_of_their_name(cast: Cast) -> None:
     make_face(make_image(cast.foreign), Person.objects.create(name="Hopkins"))
     people.merge_people(Person.objects.get(name="Ada"), named(cast, "Hopper's twin"), cast.editor)
     assert [person.name for person in people.people_like("hop", cast.editor)] == ["Hope", "Grace Hopper"]
+
+
+def test_names_of_many_who_were_merged_cost_few_queries(
+    cast: Cast, django_assert_max_num_queries: Callable[[int], AbstractContextManager[object]]
+) -> None:
+    eve, ada = Person.objects.create(name="Eve"), named(cast, "Ada")
+    make_face(make_image(cast.foreign), eve)
+    for number in range(20):
+        Person.objects.create(name=f"E{number}", merged_into=eve)
+        Person.objects.create(name=f"A{number}", merged_into=Person.objects.create(name=f"B{number}", merged_into=ada))
+    names = [f"{letter}{number}" for letter in "EAB" for number in range(20)]
+    with django_assert_max_num_queries(8):
+        assert people.names_taken(names, cast.editor) == {f"E{number}" for number in range(20)}
 
 
 def test_a_name_is_not_used_of_somebody_who_is_named_only_elsewhere(cast: Cast) -> None:

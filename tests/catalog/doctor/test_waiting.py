@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from django.utils import timezone
 
 from catalog import claims, storage
 from catalog.doctor.waiting import CHECKS
-from catalog.models import Collection, DoomedFiles, Image, IntakeLine
+from catalog.intake import jobs, lines
+from catalog.models import Collection, DoomedFiles, Image, IntakeLine, RestingHost
+from tests.catalog.intake.planned import addresses, plan
 from tests.catalog.test_recovery import BEFORE_THE_ROW, UPLOAD
 from tests.doctor import asked, codes, grow_old, mended, subjects
 from tests.drawn import image_file
@@ -79,6 +82,23 @@ def test_an_upload_that_died_is_cleaned_up_and_a_young_one_left_alone(shop: Coll
     assert mended(CHECKS) == ["upload-unfinished"]
     assert files_in(media) == []
     assert IntakeLine.objects.get().code == "interrupted"
+
+
+def test_addresses_that_nobody_fetches(shop: Collection) -> None:
+    job = plan(shop, addresses(2))
+    assert asked(CHECKS) == []
+    grow_old()
+    (found,) = asked(CHECKS)
+    assert (found.finding.code, found.finding.subject) == ("addresses-waiting", str(job.pk))
+    assert found.finding.what.startswith("2 of ")
+    RestingHost.objects.create(host="a.test:80", rests_until=timezone.now() + timedelta(minutes=30))
+    assert asked(CHECKS) == []  # it asked for that
+    RestingHost.objects.all().delete()
+    lines.claim_addresses("a worker", 1)
+    assert asked(CHECKS) == []
+    lines.let_go("a worker")
+    jobs.pause(job)
+    assert asked(CHECKS) == []
 
 
 @pytest.mark.django_db(transaction=True)

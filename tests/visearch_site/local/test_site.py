@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from catalog.samples.photographs import FOLDER
-from tests.visearch_site.local.installation import Installation, eventually
+from tests.visearch_site.local.installation import PROJECT, Installation, eventually
 
 pytestmark = [pytest.mark.models, pytest.mark.stack, pytest.mark.timeout(600)]  # hundreds of images are embedded
 
@@ -55,6 +56,14 @@ def test_everybody_finds_other_samples_of_the_same_person(demo: Installation) ->
     assert [result["region"]["person"]["name"] for result in (same, other)] == ["Barack Obama"] * 2
 
 
+def test_addresses_are_looked_at_by_a_process_of_their_own(demo: Installation, tmp_path: Path) -> None:
+    addresses = tmp_path / "addresses.txt"
+    addresses.write_text("http://169.254.169.254/latest/meta-data\n")
+    command = [sys.executable, "manage.py", "import_urls", str(addresses), "--collection", "lists"]
+    subprocess.run(command, cwd=PROJECT, env=demo.environment(), check=True, capture_output=True)
+    eventually(lambda: demo.ask("SELECT code FROM catalog_intakeline WHERE url <> ''") == [("address-not-public",)])
+
+
 def test_the_second_start_repeats_nothing_and_goes_on_with_what_was_not_finished(demo: Installation) -> None:
     eventually(lambda: demo.ask(DIGITS) > [(0,)])
     before = demo.ask(LOADED), demo.ask("SELECT count(*) FROM auth_user")
@@ -67,4 +76,4 @@ def test_the_second_start_repeats_nothing_and_goes_on_with_what_was_not_finished
     assert (demo.ask(LOADED), demo.ask("SELECT count(*) FROM auth_user")) == before
     stored = demo.ask(DIGITS)
     eventually(lambda: demo.ask(DIGITS) > stored)
-    assert demo.ask("SELECT count(*) FROM catalog_intakejob") == [(3,)]
+    assert demo.ask("SELECT count(*) FROM catalog_intakejob WHERE source = 'folder'") == [(3,)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models import Model
+from django.db.models import CharField, Model
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,37 @@ def retry_while_away(action: Callable[[], T], seconds: float = 60.0) -> T:
             connection.close()
             time.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+
+def update_rows(rows: Sequence[Model], names: Sequence[str]) -> None:
+    """Write these columns of all the rows, which are of one model, in one statement.
+
+    `QuerySet.bulk_update` builds an expression for every value, which costs 0.1 ms each: as much for a batch of files
+    as to decode them.
+    """
+    if not rows:
+        return
+    meta = type(rows[0])._meta
+    fields: list[Any] = [meta.pk, *(meta.get_field(name) for name in names)]
+    given = ", ".join(f"%s::{_kind(field)}[]" for field in fields)
+    columns: list[str] = [field.column for field in fields]
+    changes = ", ".join(f"{column} = new.{column}" for column in columns[1:])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {meta.db_table} AS old SET {changes} FROM unnest({given}) AS new({', '.join(columns)})"  # noqa: S608
+            f" WHERE old.{columns[0]} = new.{columns[0]}",
+            [[_value(field, row) for row in rows] for field in fields],
+        )
+
+
+def _kind(field: Any) -> str:
+    """Text where a column has a most: a cast to it would cut off in silence what is too long."""
+    return "text" if isinstance(field, CharField) else str(field.db_type(connection))
+
+
+def _value(field: Any, row: Model) -> Any:
+    value = field.get_db_prep_save(getattr(row, field.attname), connection)
+    return str(value) if isinstance(value, str) else value  # of an enumeration, too
 
 
 def locked_against_deletion(model: type[Row], keys: Iterable[Any], *columns: str) -> dict[Any, Row]:

@@ -35,7 +35,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from catalog import claims, recovery, storage, tasks
 from catalog.checking import GONE, OURS, Arrival, Checked, ImageFacts, check, clean, inspect, set_refused
-from catalog.database import retry_while_away
+from catalog.database import retry_while_away, update_rows
 from catalog.duplicates.noting import note_near_duplicates
 from catalog.exceptions import ImageRefused, StorageUnavailable
 from catalog.intake import twins
@@ -162,7 +162,7 @@ def _write_ahead(lines: Sequence[IntakeLine]) -> tuple[list[IntakeLine], list[In
         planned = [line for line in written if not line._state.adding]
         IntakeLine.objects.bulk_create([line for line in written if line._state.adding])
         ours = _still_ours(planned)
-        IntakeLine.objects.bulk_update(ours, WRITTEN_AHEAD)
+        update_rows(ours, WRITTEN_AHEAD)
     lost = [line for line in planned if line not in ours]
     for line in lost:
         _read_again(line)

@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from django.db.models import F, Min, Q, QuerySet
 from django.utils import timezone
 
+from catalog.database import update_rows
 from catalog.models import IntakeJob, IntakeLine, RestingHost
 
 Thing = TypeVar("Thing")
@@ -94,7 +95,7 @@ def claim_files(job: IntakeJob, token: str, size: int) -> Files:
 def _claimed(token: str, lines: Sequence[IntakeLine]) -> list[IntakeLine]:
     for line in lines:
         line.claimed_by, line.lease_until, line.attempts = token, _lease(), line.attempts + 1
-    IntakeLine.objects.bulk_update(lines, ["claimed_by", "lease_until", "attempts"])
+    update_rows(lines, ["claimed_by", "lease_until", "attempts"])
     return list(lines)
 
 

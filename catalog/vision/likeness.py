@@ -12,6 +12,7 @@ from PIL.Image import Image as PILImage
 from PIL.Image import Resampling, Transpose
 
 _SIDE = 32  # of what imagehash reduces an image to, here once for the image and its mirror
+_GAP = 3.0  # images are averaged to three times that side first, which costs a third and turns hardly a bit
 _FLAT = 8  # grey values from the darkest to the brightest: where nothing is to be seen, nothing looks alike
 _SIGNED = 1 << 63
 
@@ -21,7 +22,7 @@ def hashes(image: PILImage) -> tuple[int, int] | None:
 
     None where it is of one colour all over: all such would look alike.
     """
-    grey = image.convert("L").resize((_SIDE, _SIDE), Resampling.LANCZOS)
+    grey = image.convert("L").resize((_SIDE, _SIDE), Resampling.LANCZOS, reducing_gap=_GAP)
     values = np.asarray(grey)
     if int(values.max()) - int(values.min()) < _FLAT:
         return None

@@ -17,24 +17,18 @@ where the media folder holds another file than those of good addresses.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import django
-
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder, own_site
 from catalog.fetching.errors import FetchFailed, FetchRefused
 from catalog.fetching.guard import Attempt
 from tests.hostile_addresses import CASES, FETCHED, Case
 from tests.hostile_servers import World, hostile_world
-from visearch_site.local.servers import local_servers
 
 ROW = "{:<42} {:<22} {:>6} {:>8}  {:<10} {:>5}  {}"
 
@@ -54,22 +48,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="addresses whose name has this in it")
     only = parser.parse_args().only
     cases = [case for case in CASES if only in case.name]
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with local_servers(folder) as servers, hostile_world(folder) as world:
-            os.environ.update(
-                DJANGO_SETTINGS_MODULE="visearch_site.settings",
-                SECRET_KEY="benchmark",
-                DATABASE_URL=servers.database_url,
-                REDIS_URL=servers.redis_url,
-                VISEARCH_VAR=str(folder / "var"),
-            )
-            django.setup()
-            logging.getLogger("catalog").setLevel(logging.WARNING)  # of each refusal it says why, beside the table
-            print(describe("django", "psycopg", "urllib3"))
-            good = measure(cases, world)
-            kept = {path.read_bytes() for path in (folder / "var" / "media").rglob("*") if path.is_file()}
+    with own_folder() as folder, own_site(folder), hostile_world(folder) as world:
+        print(describe("django", "psycopg", "urllib3"))
+        good = measure(cases, world)
+        kept = {path.read_bytes() for path in (folder / "var" / "media").rglob("*") if path.is_file()}
     strange = len(kept - {case.body for case in cases if case.verdict == FETCHED})
     heard = world.secret.connections
     print(f"\n{good} of {len(cases)} as fixed; the internal server heard {heard} connections;")
@@ -79,15 +61,10 @@ def main() -> int:
 
 def measure(cases: Sequence[Case], world: World) -> int:
     """Prints the table; of how many all is as fixed."""
-    from django.core.management import call_command
-    from django.db import connections
-
     from catalog.models import Collection
     from tests.hostile_lines import problems_of, put_in
 
-    call_command("migrate", verbosity=0)
     found = put_in(Collection.objects.create(name="shop"), world, cases)
-    connections.close_all()
     print(ROW.format("address", "guard", "ms", "bytes", "line", "tries", "reason"))
     return sum(_show(case, _alone(case, world), line, problems_of(case, line)) for case, line in found.items())
 

@@ -1,7 +1,10 @@
-"""How much memory processes hold, as the kernel counts it."""
+"""How much memory processes hold, as the kernel counts it, once or again and again while something runs."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,6 +18,15 @@ def held(process: psutil.Process) -> float:
         return 0.0
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all below it; none where it ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
 def peak(pid: int) -> int:
     """The most bytes that it held resident so far (VmHWM, proc_pid_status(5)); 0 where it ended."""
     try:
@@ -22,3 +34,22 @@ def peak(pid: int) -> int:
     except OSError:
         return 0
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+@contextmanager
+def looking(look: Callable[[], None], every: float) -> Iterator[None]:
+    """Calls ``look`` in a thread every so many seconds for the length of the block, and once more at its end."""
+    over = threading.Event()
+
+    def again() -> None:
+        while not over.wait(every):
+            look()
+
+    thread = threading.Thread(target=again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()

@@ -17,8 +17,6 @@ import argparse
 import io
 import os
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +25,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.held import peak
+from benchmarks.held import looking, peak
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from catalog.vision import helper
 from catalog.vision.decode import MOST_MEMORY, Limits, check_file
 from catalog.vision.errors import DecoderUnavailable, ImageRefused
@@ -135,43 +134,23 @@ def _alone(file: io.BytesIO, name: str) -> tuple[float | None, int | None]:
     child = Child()
     with handed_over(io.BytesIO(SMALL)) as descriptor:
         child.ask(Request(INSPECT, LIMITS).to_bytes(), descriptor)  # loads what hashes
-    watch = Peak(child.pid)
+    peaks: list[int] = []  # looked for as long as it lives: one that died says nothing any more
     began = time.perf_counter()
-    try:
-        with handed_over(file) as descriptor:
-            messages.loads(child.ask(Request(INSPECT, LIMITS).to_bytes(), descriptor))
-    except (ImageRefused, Late, Died, DecoderUnavailable):
-        pass
-    seconds = time.perf_counter() - began
-    most = watch.end()
+    with looking(lambda: peaks.append(peak(child.pid)), LOOK_SECONDS):
+        try:
+            with handed_over(file) as descriptor:
+                messages.loads(child.ask(Request(INSPECT, LIMITS).to_bytes(), descriptor))
+        except (ImageRefused, Late, Died, DecoderUnavailable):
+            pass
+        seconds = time.perf_counter() - began
     child.end()
-    return seconds, most
-
-
-class Peak:
-    """The most that a process held, looked for as long as it lives: one that died says nothing any more."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid, self._most, self._over = pid, 0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            self._most = max(self._most, peak(self._pid))
-
-    def end(self) -> int:
-        self._over.set()
-        self._thread.join()
-        return max(self._most, peak(self._pid))
+    return seconds, max(peaks)
 
 
 def no_files() -> Iterator[tuple[Hostile, Measured]]:
     """Links, pipes and what another account may not read, opened as an import opens the files of a folder."""
     opened = _door()
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with own_folder() as folder:
         (folder / "secret").write_bytes(SMALL)
         fixed = put_no_files(folder, folder / "secret") | {"closed.jpg": "unreadable"}
         (folder / "closed.jpg").write_bytes(SMALL)

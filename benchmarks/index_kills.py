@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 
 from benchmarks.build_stages import STAGES, WatchedBuild
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from visearch_site.local.servers import local_servers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -441,22 +442,19 @@ def main() -> None:
     parser.add_argument("--damages", type=int, default=60)
     arguments = parser.parse_args()
     print(describe("nmslib", "numpy", "django"), f"{arguments.vectors} vectors, seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="visearch-index-kills-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with local_servers(folder / "servers") as servers:
-            (folder / "kills_settings.py").write_text(SETTINGS)
-            sys.path.insert(0, str(folder))
-            os.environ.update(
-                DJANGO_SETTINGS_MODULE="kills_settings",
-                PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
-                SECRET_KEY="only for this run",
-                DATABASE_URL=servers.database_url,
-                REDIS_URL=servers.redis_url,
-                VISEARCH_VAR=str(folder / "var"),
-                LOG_LEVEL="CRITICAL",
-            )
-            good = run(Site(folder, arguments.seed), arguments)
+    with own_folder() as folder, local_servers(folder / "servers") as servers:
+        (folder / "kills_settings.py").write_text(SETTINGS)
+        sys.path.insert(0, str(folder))
+        os.environ.update(
+            DJANGO_SETTINGS_MODULE="kills_settings",
+            PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
+            SECRET_KEY="only for this run",
+            DATABASE_URL=servers.database_url,
+            REDIS_URL=servers.redis_url,
+            VISEARCH_VAR=str(folder / "var"),
+            LOG_LEVEL="CRITICAL",
+        )
+        good = run(Site(folder, arguments.seed), arguments)
     print("all held" if good else "NOT all held")
     sys.exit(0 if good else 1)
 

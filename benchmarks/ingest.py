@@ -17,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ import numpy as np
 import requests
 
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from benchmarks.photos import small_photo
 from tests.stack import ROOT, Stack, wait_for
 from visearch_site.local.servers import Servers, local_servers
@@ -162,20 +162,17 @@ def main() -> None:
     print(describe("django", "celery", "onnxruntime", "numpy", "pillow"))
     rates: dict[str, list[float]] = {"extract() alone": [], "... on one thread": [], "1 worker process": []}
     rates["2 worker processes"] = []
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with local_servers(folder, fsync=True) as servers:
-            for number in range(arguments.rounds):
-                for processes in (1, 2):
-                    with stack_in(folder, servers, f"round_{number}_{processes}", processes) as stack:
-                        if processes == 1:
-                            rates["extract() alone"].append(extract_alone(stack, data, threads=0))
-                            rates["... on one thread"].append(extract_alone(stack, data, threads=1))
-                        word = "worker process" + ("es" if processes > 1 else "")
-                        rates[f"{processes} {word}"].append(upload_to_ready(stack, data))
-                        if number == arguments.rounds - 1 and processes == 2:
-                            searches = search_times(stack, data)
+    with own_folder() as folder, local_servers(folder, fsync=True) as servers:
+        for number in range(arguments.rounds):
+            for processes in (1, 2):
+                with stack_in(folder, servers, f"round_{number}_{processes}", processes) as stack:
+                    if processes == 1:
+                        rates["extract() alone"].append(extract_alone(stack, data, threads=0))
+                        rates["... on one thread"].append(extract_alone(stack, data, threads=1))
+                    word = "worker process" + ("es" if processes > 1 else "")
+                    rates[f"{processes} {word}"].append(upload_to_ready(stack, data))
+                    if number == arguments.rounds - 1 and processes == 2:
+                        searches = search_times(stack, data)
     good = report(rates)
     for pipeline, (p50, p95) in searches.items():
         print(f"search over HTTP, 640 px photo, {pipeline}: p50 {p50:.0f} ms, p95 {p95:.0f} ms ({SEARCHES} searches)")

@@ -14,15 +14,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
+from benchmarks.held import family, held, looking
 from benchmarks.ingest import stack_in, upload_to_ready
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from tests.stack import ROOT, Stack
 from visearch_site.local.servers import local_servers
 
@@ -44,42 +42,17 @@ class Side:
         return f"{rates:6.1f} images/s ({each})   at most {megabytes:.0f} MB"
 
 
-class Memory:
-    """The most MB that a process and its children held together."""
+def measure(stack: Stack, data: Path) -> tuple[float, float]:
+    """Images a second, and the most MB that the worker and its children held together."""
+    megabytes: list[float] = []
 
-    def __init__(self) -> None:
-        self.most = 0.0
-        self._over = threading.Event()
+    def look() -> None:
+        if (worker := stack.processes.get("worker")) is not None:
+            megabytes.append(sum(held(each) for each in family(worker.pid)))
 
-    def watch(self, stack: Stack) -> threading.Thread:
-        thread = threading.Thread(target=self._look, args=(stack,), daemon=True)
-        thread.start()
-        return thread
-
-    def _look(self, stack: Stack) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            worker = stack.processes.get("worker")
-            if worker is not None:
-                self.most = max(self.most, _held(worker.pid))
-
-    def end(self) -> float:
-        self._over.set()
-        return self.most
-
-
-def _held(pid: int) -> float:
-    try:
-        process = psutil.Process(pid)
-        return sum(_pss(each) for each in [process, *process.children(recursive=True)])
-    except psutil.NoSuchProcess:
-        return 0.0
-
-
-def _pss(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().pss) / 1e6
-    except psutil.NoSuchProcess:  # ended meanwhile
-        return 0.0
+    with looking(look, LOOK_SECONDS):
+        rate = upload_to_ready(stack, data)
+    return rate, max(megabytes)
 
 
 def main() -> None:
@@ -90,9 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sides = {"before": Side(arguments.before.resolve()), "after": Side(ROOT)}
     print(describe("django", "celery", "onnxruntime", "pillow"))
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with own_folder() as folder:
         for which in sides:  # models are made by their own code
             (folder / which).mkdir()
         with local_servers(folder, fsync=True) as servers:
@@ -100,10 +71,9 @@ def main() -> None:
                 turn = list(sides.items())
                 for which, side in turn if number % 2 == 0 else reversed(turn):
                     with stack_in(folder / which, servers, f"{which}_{number}", 1, side.root) as stack:
-                        memory = Memory()
-                        memory.watch(stack)
-                        side.rates.append(upload_to_ready(stack, arguments.data.resolve()))
-                        side.megabytes.append(memory.end())
+                        rate, megabytes = measure(stack, arguments.data.resolve())
+                        side.rates.append(rate)
+                        side.megabytes.append(megabytes)
     for which, side in sides.items():
         print(f"{which:<7}{side}")
     share = statistics.median(sides["after"].rates) / statistics.median(sides["before"].rates)

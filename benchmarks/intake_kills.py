@@ -18,7 +18,6 @@ import io
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from PIL import Image
 
 from benchmarks.kills import LEASE_SECONDS, SWEEP_SECONDS, TERMINAL, Site, images, is_settled, report
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from tests.stack import ROOT, wait_for
 
 SHARE_OF_KILLS = (0.05, 0.9)  # between which shares of ready images something happens
@@ -64,9 +64,7 @@ def moments(seed: int, count: int, kills: int, flushes: int) -> Iterator[tuple[i
 
 
 def flush(site: Site) -> None:
-    lines = (site.var / "local" / "env").read_text().splitlines()
-    address = next(line.partition("=")[2] for line in lines if line.startswith("REDIS_URL="))
-    with redis.Redis.from_url(address) as client:
+    with redis.Redis.from_url(site.address("REDIS_URL")) as client:
         client.flushall()
 
 
@@ -126,9 +124,7 @@ def main() -> None:
     parser.add_argument("--flushes", type=int, default=2)
     arguments = parser.parse_args()
     print(describe("django", "celery", "psycopg", "redis"), f"seed {arguments.seed}")
-    with tempfile.TemporaryDirectory(prefix="visearch-kills-") as name:
-        place = Path(name)
-        place.chmod(0o755)
+    with own_folder() as place:
         folder = place / "photos"
         folder.mkdir()
         fill(folder, arguments.data, arguments.images)

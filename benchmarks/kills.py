@@ -19,7 +19,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ import psycopg
 import requests
 
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from tests.stack import ROOT, free_port, wait_for
 
 LEASE_SECONDS = 20
@@ -97,16 +97,16 @@ class Site:
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=True).stdout
 
-    @property
-    def database_url(self) -> str:
+    def address(self, name: str) -> str:
+        """Of DATABASE_URL or REDIS_URL, as the site wrote it down when it started its servers."""
         lines = (self.var / "local" / "env").read_text().splitlines()
-        return next(line.partition("=")[2] for line in lines if line.startswith("DATABASE_URL="))
+        return next(line.partition("=")[2] for line in lines if line.startswith(f"{name}="))
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """From the database, which may be away for a moment."""
         while True:
             try:
-                with psycopg.connect(self.database_url, autocommit=True) as connection:
+                with psycopg.connect(self.address("DATABASE_URL"), autocommit=True) as connection:
                     return connection.execute(query).fetchall()
             except psycopg.OperationalError:
                 time.sleep(0.2)
@@ -204,7 +204,7 @@ def moments(seed: int, kills: int) -> Iterator[tuple[int, str]]:
 
 def stray_files(site: Site) -> list[str]:
     """Files of originals and renditions that no image has, and what writers left aside."""
-    with psycopg.connect(site.database_url) as connection:
+    with psycopg.connect(site.address("DATABASE_URL")) as connection:
         known = {str(row[0]) for row in connection.execute("SELECT id FROM catalog_image")}
     files = [path for path in (site.var / "media").rglob("*") if path.is_file()]
     return [str(path) for path in files if path.stem[:36] not in known or ".aside" in path.parts]
@@ -258,9 +258,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     arguments = parser.parse_args()
     print(describe("django", "celery", "psycopg"), f"seed {arguments.seed}")
-    with tempfile.TemporaryDirectory(prefix="visearch-kills-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with own_folder() as folder:
         site = Site(folder)
         try:
             good = run(site, images(arguments.data, arguments.images), arguments.seed)

@@ -18,8 +18,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +25,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.held import held
+from benchmarks.held import family, held, looking
 from benchmarks.ingest import stack_in
 from benchmarks.intake_kills import fill
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from tests.stack import ROOT, Stack, wait_for
 from visearch_site.local.servers import local_servers
 
@@ -74,31 +73,21 @@ class Mark:
 
 
 class Watch:
-    """Looks at a worker from time to time until it is ended."""
+    """What a worker held, each time it was looked at."""
 
     def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+        self._pid = pid
         self._samples: list[Sample] = []
-        self._over = threading.Event()
-        threading.Thread(target=self._look, daemon=True).start()
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
-            try:
-                family = [self._process, *self._process.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            sizes = [(_decodes(each), held(each)) for each in family]
-            decoders = sum(size for decodes, size in sizes if decodes)
-            self._samples.append(Sample(sum(size for _, size in sizes) - decoders, decoders))
+    def look(self) -> None:
+        sizes = [(_decodes(each), held(each)) for each in family(self._pid)]
+        decoders = sum(size for decodes, size in sizes if decodes)
+        self._samples.append(Sample(sum(size for _, size in sizes) - decoders, decoders))
 
     def taken(self) -> list[Sample]:
         """The samples since this was asked last."""
         samples, self._samples = self._samples, []
         return samples
-
-    def end(self) -> None:
-        self._over.set()
 
 
 def _decodes(process: psutil.Process) -> bool:
@@ -117,9 +106,9 @@ def marks(stack: Stack, folder: Path, count: int, every: int) -> Iterator[Mark]:
     importing = subprocess.Popen(command, cwd=ROOT, env=stack.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watch = Watch(stack.processes["worker"].pid)
     try:
-        yield from _marks(stack, watch, count, every)
+        with looking(watch.look, LOOK_SECONDS):
+            yield from _marks(stack, watch, count, every)
     finally:
-        watch.end()
         importing.kill()
         importing.wait()
 
@@ -185,9 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     print(describe("django", "celery", "onnxruntime", "pillow"), f"{len(os.sched_getaffinity(0))} cores to use")
     found = []
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with own_folder() as folder:
         photos = folder / "photos"
         photos.mkdir()
         fill(photos, options.data.resolve(), options.images)

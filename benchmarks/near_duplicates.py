@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +26,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import django
 import numpy as np
 from PIL import Image as Pillow
 from PIL.Image import Image as PILImage
 from PIL.Image import Resampling, Transpose
 
 from benchmarks.machine import describe
-from visearch_site.local.servers import local_servers
+from benchmarks.own_site import own_folder, own_site
 
 PIPELINE = "image"
 CROPPED = 0.03
@@ -260,26 +257,12 @@ def main() -> None:
     photos = sorted(arguments.folder.rglob("*.jpg"))[: arguments.photos]
     if not photos:
         parser.error(f"There are no .jpg files in {arguments.folder}.")
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with local_servers(folder) as servers:
-            os.environ.update(
-                DJANGO_SETTINGS_MODULE="visearch_site.settings",
-                SECRET_KEY="benchmark",
-                DATABASE_URL=servers.database_url,
-                REDIS_URL=servers.redis_url,
-                VISEARCH_VAR=str(folder / "var"),
-            )
-            django.setup()
-            from django.core.management import call_command
-            from django.db import connections
+    print(describe("django", "psycopg", "numpy", "pillow", "imagehash"))
+    with own_folder() as folder, own_site(folder):
+        from django.core.management import call_command
 
-            call_command("migrate", verbosity=0)
-            call_command("models", "build")
-            print(describe("django", "psycopg", "numpy", "pillow", "imagehash"))
-            good = measure(photos, arguments.rows)
-            connections.close_all()
+        call_command("models", "build")
+        good = measure(photos, arguments.rows)
     sys.exit(0 if good else 1)
 
 

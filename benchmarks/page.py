@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import requests
 
 from benchmarks.ingest import SETS, import_all, stack_in
 from benchmarks.machine import describe
+from benchmarks.own_site import own_folder
 from benchmarks.photos import phone_photo, small_photo
 from tests.stack import Stack
 from visearch_site.local.servers import local_servers
@@ -65,22 +65,23 @@ def main() -> None:
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     print(describe("django", "gunicorn", "onnxruntime", "nmslib", "numpy", "pillow", "opencv-python-headless"))
-    with tempfile.TemporaryDirectory(prefix="visearch-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with local_servers(folder, fsync=True) as servers, stack_in(folder, servers, "page", 1) as stack:
-            stack.manage("collectstatic", "--no-input")
-            fill(stack, data)
-            stack.start_web()
-            for directory, pipeline in SETS:
-                path = min((data / directory).rglob("*.jpg"))
-                for what, content in (("12 megapixels", phone_photo(path)), ("640 px", small_photo(path))):
-                    taken = times_of(stack, content, arguments.searches)
-                    p50, p95 = np.percentile(taken, [50, 95])
-                    print(
-                        f"POST to whole page, {pipeline}, {what} ({len(content) / 1e3:.0f} kB): "
-                        f"p50 {p50:.0f} ms, p95 {p95:.0f} ms ({arguments.searches} searches)"
-                    )
+    with (
+        own_folder() as folder,
+        local_servers(folder, fsync=True) as servers,
+        stack_in(folder, servers, "page", 1) as stack,
+    ):
+        stack.manage("collectstatic", "--no-input")
+        fill(stack, data)
+        stack.start_web()
+        for directory, pipeline in SETS:
+            path = min((data / directory).rglob("*.jpg"))
+            for what, content in (("12 megapixels", phone_photo(path)), ("640 px", small_photo(path))):
+                taken = times_of(stack, content, arguments.searches)
+                p50, p95 = np.percentile(taken, [50, 95])
+                print(
+                    f"POST to whole page, {pipeline}, {what} ({len(content) / 1e3:.0f} kB): "
+                    f"p50 {p50:.0f} ms, p95 {p95:.0f} ms ({arguments.searches} searches)"
+                )
 
 
 if __name__ == "__main__":

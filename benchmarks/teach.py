@@ -11,19 +11,16 @@ neither training nor gate has seen, searched among the whole catalogue.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.machine import describe
-from visearch_site.local.servers import local_servers
+from benchmarks.own_site import own_folder, own_site
 
 if TYPE_CHECKING:
     from catalog.models import EmbeddingModel
@@ -40,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     print(describe("numpy", "onnxruntime", "tensorflow", "keras"))
-    with _site():
+    with own_folder() as folder, own_site(folder):
         base = _import(arguments.catalogue, arguments.pipeline)
         catalogue, queries = _vectors(base, arguments.queries)
         print(f"{len(catalogue)} catalogue and {len(queries)} query images, {base}")
@@ -48,30 +45,6 @@ def main() -> None:
     mean = [statistics.mean(column) for column in zip(*rows, strict=True)]
     print(f"mean of {len(rows)} seeds, P@10 of queries: taught classes {mean[0]:.3f} to {mean[1]:.3f}, ", end="")
     print(f"classes never seen {mean[2]:.3f} to {mean[3]:.3f}")
-
-
-@contextmanager
-def _site() -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="visearch-teach-") as name:
-        folder = Path(name)
-        (folder / "servers").mkdir()
-        with local_servers(folder / "servers", fsync=False) as servers:
-            os.environ.update(
-                DJANGO_SETTINGS_MODULE="visearch_site.settings",
-                SECRET_KEY="benchmark",
-                DATABASE_URL=servers.database_url,
-                REDIS_URL=servers.redis_url,
-                VISEARCH_VAR=str(folder / "var"),
-                LOG_LEVEL="WARNING",
-            )
-            import django
-
-            django.setup()
-            from django.core.management import call_command
-
-            call_command("migrate", verbosity=0)
-            call_command("models", "build")
-            yield
 
 
 def _import(folder: Path, pipeline: str) -> EmbeddingModel:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from catalog import recovery
 from catalog.exceptions import StorageUnavailable
 from catalog.models import Collection, IntakeJob, IntakeLine
-from catalog.uploads import Arrival, ImageFacts, clean, receive_many
+from catalog.uploads import Arrival, ImageFacts, receive_many, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def fail_batch(job: IntakeJob, batch: Sequence[Sent], code: str, reason: str) ->
     known = _lines(job, batch)
     said = {"verdict": Verdict.FAILED, "code": code, "reason": reason, "ended_at": timezone.now()}
     IntakeLine.objects.bulk_create(
-        IntakeLine(job=job, number=each.number, source=_source(each), **said)
+        IntakeLine(job=job, number=each.number, source=source_of(each.name), **said)
         for each in batch
         if each.number not in known
     )
@@ -82,11 +82,7 @@ def _lines(job: IntakeJob, batch: Sequence[Sent]) -> dict[int | None, IntakeLine
 
 
 def _line(job: IntakeJob, sent: Sent) -> IntakeLine:
-    return IntakeLine(job=job, number=sent.number, source=_source(sent))
-
-
-def _source(sent: Sent) -> str:
-    return clean(sent.name)[:2000]
+    return IntakeLine(job=job, number=sent.number, source=source_of(sent.name))
 
 
 def _is_finished(line: IntakeLine | None) -> bool:

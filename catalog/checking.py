@@ -105,7 +105,7 @@ class Checked:
 def check(job: IntakeJob, arrival: Arrival) -> Checked:
     """All that can be known before anything is parsed."""
     name = clean(arrival.name)
-    line = arrival.line or IntakeLine(job=job, source=name[:2000], person_name=clean(arrival.person_name))
+    line = arrival.line or IntakeLine(job=job, source=source_of(name), person_name=clean(arrival.person_name))
     line.verdict, line.code, line.reason = Verdict.RECEIVING, "", ""
     checked = Checked(arrival, line, arrival.file)
     try:
@@ -160,6 +160,11 @@ def _set_unread(line: IntakeLine, error: OSError) -> None:
     line.verdict, line.code, line.reserved_key = Verdict.FAILED, code, ""
     line.reason = f"{said} Nothing of it was kept. Send it again."
     logger.error("line %s: %s", line.pk, error)
+
+
+def source_of(name: str) -> str:
+    """A name from outside as a line has it (`IntakeLine.source`)."""
+    return clean(name)[:2000]
 
 
 def clean(name: str) -> str:

@@ -39,7 +39,7 @@ def claim(first: UUID | None, size: int) -> tuple[str, list[Image]]:
         Image.objects.filter(pk__in=[image.pk for image in images]).update(
             status=Image.Status.PROCESSING,
             claimed_by=token,
-            lease_until=_lease(),
+            lease_until=lease_from_now(),
             attempts=F("attempts") + 1,
         )
     return token, images
@@ -86,10 +86,10 @@ def held_by(token: str) -> ImageQuerySet:
 
 def renew(token: str) -> None:
     """A lease from now for all that the claim still holds: slow images are no reason to take them over."""
-    _change(held_by(token), lease_until=_lease())
+    _change(held_by(token), lease_until=lease_from_now())
 
 
-def _lease() -> datetime:
+def lease_from_now() -> datetime:
     return timezone.now() + timedelta(seconds=settings.VISEARCH_LEASE_SECONDS)
 
 
@@ -111,7 +111,7 @@ def release(token: str, images: Sequence[UUID], reason: str) -> None:
 @transaction.atomic
 def _change(images: ImageQuerySet, **columns: Any) -> None:
     """In the order of their keys, as everybody locks images: one statement alone takes them as they lie there."""
-    keys = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    keys = images.lock_keys()
     Image.objects.filter(pk__in=keys).update(**columns)
 
 
@@ -133,7 +133,7 @@ def fail(token: str, image: UUID, reason: str) -> None:
 @transaction.atomic
 def _fail(images: ImageQuerySet, reason: str) -> None:
     """Mark failed, in the image's row and in the line of the job that put it in."""
-    keys = list(images.select_for_update(no_key=True).values_list("pk", flat=True))
+    keys = images.lock_keys()
     Image.objects.filter(pk__in=keys).update(status=Image.Status.FAILED, reason=reason, claimed_by="", lease_until=None)
     IntakeLine.objects.filter(image__in=keys, verdict=IntakeLine.Verdict.STORED).update(
         verdict=IntakeLine.Verdict.FAILED, code=PROCESSING_FAILED, reason=reason, ended_at=timezone.now()

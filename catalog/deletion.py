@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +45,7 @@ def doom_reserved_files(instance: IntakeJob, **_: Any) -> None:
 def doom(image_id: UUID, image_format: str) -> None:
     """In the transaction after which there is no such image: its files go after the commit."""
     doomed = DoomedFiles.objects.create(image_id=image_id, format=image_format)
-    transaction.on_commit(lambda: remove_files([doomed]))
+    transaction.on_commit(lambda: remove_files(doomed))
 
 
 def remove_doomed_files(seconds: float = TURN_SECONDS) -> int:
@@ -58,22 +57,20 @@ def remove_doomed_files(seconds: float = TURN_SECONDS) -> int:
     until = time.monotonic() + seconds
     count = in_vain = 0
     for doomed in DoomedFiles.objects.order_by("?")[:AT_ONCE]:
-        removed = remove_files([doomed])
+        removed = remove_files(doomed)
         count, in_vain = count + removed, 0 if removed else in_vain + 1
         if in_vain == IN_VAIN or time.monotonic() > until:
             break
     return count
 
 
-def remove_files(doomed: Iterable[DoomedFiles]) -> int:
-    """Remove the files of each, and its note once all are gone; what cannot be removed now keeps its note."""
-    count = 0
-    for each in doomed:
-        removed = [_removed(place, key) for place, key in file_keys(each.image_id, each.format)]
-        if all(removed):
-            DoomedFiles.objects.filter(pk=each.pk).delete()
-            count += 1
-    return count
+def remove_files(doomed: DoomedFiles) -> bool:
+    """Remove its files, and the note once all are gone; whether they are. What cannot be removed now keeps its note."""
+    removed = [_removed(place, key) for place, key in file_keys(doomed.image_id, doomed.format)]
+    if not all(removed):
+        return False
+    DoomedFiles.objects.filter(pk=doomed.pk).delete()
+    return True
 
 
 def _removed(place: Storage, key: str) -> bool:

@@ -41,7 +41,7 @@ def waiting(collections: CollectionQuerySet) -> Waiting:
 def recent_failures(jobs: QuerySet[IntakeJob]) -> QuerySet[IntakeLine]:
     """Lines of these jobs that have failed within LATELY, the latest first."""
     failed = IntakeLine.objects.filter(verdict=IntakeLine.Verdict.FAILED, ended_at__gte=timezone.now() - LATELY)
-    return failed.filter(job__in=jobs).select_related("job__collection", "image").order_by("-ended_at", "-id")
+    return failed.filter(job__in=jobs).select_related("job__collection").order_by("-ended_at", "-id")
 
 
 def latest_failure(job: IntakeJob) -> IntakeLine | None:

@@ -38,6 +38,12 @@ def held(subject: str) -> Iterator[bool]:
         connection.close()
 
 
+def wait_for(subject: str) -> None:
+    """Hold the advisory lock of what this names until the end of this transaction; whoever has it is waited for."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key_of(subject)])
+
+
 def key_of(subject: str) -> int:
     """An int64, as pg_try_advisory_lock takes it, that no other use of advisory locks is likely to share."""
     digest = hashlib.sha256(subject.encode()).digest()

@@ -595,7 +595,8 @@ class IntakeLine(models.Model):
     ``url``, or ``path`` on the host where the command runs; ``facts`` are what the list says of it (ImageFacts).
 
     A line is committed as ``receiving`` with the key its file will get (``reserved_key``) before the file is written.
-    Whoever dies in between leaves that line, and the sweep removes the file that has no image (catalog.uploads).
+    Whoever dies in between leaves that line, and the sweep removes the file that has no image (catalog.recovery); where
+    the line says where its file is, it waits again.
     """
 
     class Verdict(models.TextChoices):

@@ -15,6 +15,7 @@ Faces: a collection's faces may be searched and seen by everybody who sees it if
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models, transaction
@@ -105,6 +106,14 @@ class ImageQuerySet(models.QuerySet["rows.Image"]):
         keys = list(self.values_list("pk", flat=True))
         rows = self.model._base_manager.filter(pk__in=keys).select_for_update(of=("self",)).order_by("pk")
         list(rows.values_list("pk"))
+
+    def lock_keys(self) -> list[UUID]:
+        """The keys of these rows, in their order; until the surrounding transaction ends nobody else changes one.
+
+        Whoever only refers to one is let pass, unlike by `lock`.
+        """
+        rows = self.select_for_update(no_key=True, of=("self",)).order_by("pk")
+        return list(rows.values_list("pk", flat=True))
 
     def idle(self) -> Self:
         """Those that no worker is at and that wait for none: ready, failed, held."""

@@ -77,7 +77,7 @@ def _match(
     """Takes what it matches out of ``free``."""
     pairs = []
     for extracted in found:
-        region = _best_match(extracted.detection.box, free.values())
+        region = best_match(extracted.detection.box, free.values())
         if region is not None:
             del free[region.pk]
         if region is None or region.origin != Region.Origin.PERSON:
@@ -85,7 +85,8 @@ def _match(
     return pairs
 
 
-def _best_match(box: Box, candidates: Iterable[Region]) -> Region | None:
+def best_match(box: Box, candidates: Iterable[Region]) -> Region | None:
+    """The one that overlaps most with ``box``, where that is enough to be the same region."""
     best = max(candidates, key=lambda region: box_of(region).iou(box), default=None)
     return best if best is not None and box_of(best).iou(box) >= SAME_REGION_IOU else None
 

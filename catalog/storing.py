@@ -77,7 +77,7 @@ def _store_rows(token: str, outcomes: Sequence[Outcome], models: Sequence[Embedd
 def _ours(token: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Lock the images that this claim still holds, in the order of their keys."""
     held = claims.held_by(token).filter(pk__in=[outcome.image.pk for outcome in outcomes])
-    keys = set(held.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    keys = set(held.lock_keys())
     if len(keys) < len(outcomes):
         logger.info("%d images are no longer ours, nothing is stored for them", len(outcomes) - len(keys))
     return [outcome for outcome in outcomes if outcome.image.pk in keys]

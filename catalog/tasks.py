@@ -74,4 +74,4 @@ def _nudge() -> None:
     waiting = claims.waiting_count(MAX_NUDGES * settings.VISEARCH_BATCH)
     for _ in range(-(-waiting // settings.VISEARCH_BATCH)):
         process_images.delay()
-    nudges.fetch_waiting_lines(min(lines.waiting_addresses(), MAX_NUDGES))
+    nudges.fetch_waiting_lines(lines.waiting_addresses(MAX_NUDGES))

@@ -6,11 +6,12 @@
    its likeness is computed, and the file made that is kept instead of it where the job asks for that
 3. write ahead: commit an IntakeLine that names the key the file will get
 4. store the file (written aside, renamed)
-5. one transaction: the Image row, its tags, the line's verdict; on commit a nudge to the workers
+5. one transaction: the Image row, its tags, the line's verdict, which images it looks like (catalog.duplicates); on
+   commit a nudge to the workers
 
 Steps 1 and 2 are catalog.checking. Whoever dies between 3 and 5 leaves a line that ``catalog.recovery`` finishes: the
-file without an image goes, the line says what to do. A nudge that cannot be sent is made up for by the sweep
-(catalog.tasks).
+file without an image goes, the line waits again, or says to send it again. A nudge that cannot be sent is made up for
+by the sweep (catalog.tasks).
 
 A line that was planned is written only while it is ours: in step 3 by its claim, from then on by its key. Of one that
 somebody else has taken meanwhile nothing is stored, and it says what its row says.
@@ -34,7 +35,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from catalog import claims, recovery, storage, tasks
-from catalog.checking import GONE, OURS, Arrival, Checked, ImageFacts, check, clean, inspect, set_refused
+from catalog.checking import GONE, OURS, Arrival, Checked, ImageFacts, check, clean, inspect, set_refused, source_of
 from catalog.database import retry_while_away, update_rows
 from catalog.duplicates.noting import note_near_duplicates
 from catalog.exceptions import ImageRefused, StorageUnavailable
@@ -56,6 +57,7 @@ __all__ = [
     "receive_in_batches",
     "receive_many",
     "refuse",
+    "source_of",
 ]
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ Item = TypeVar("Item")
 Verdict = IntakeLine.Verdict
 _SEPARATOR = re.compile(r"[/\\]")  # of folders, here and elsewhere
 _END = ("verdict", "code", "reason", "image", "reserved_key", "ended_at")
-WRITTEN_AHEAD = (*_END, "received_at")  # of a line that was planned
+_WRITTEN_AHEAD = (*_END, "received_at")  # of a line that was planned
 _READ_AGAIN = (
     *("verdict", "code", "reason", "image_id", "ended_at", "received_at"),
     *("claimed_by", "lease_until", "attempts"),
@@ -128,9 +130,7 @@ def receive_in_batches(
 
 def _receive(job: IntakeJob, batch: Sequence[Checked], leases: Leases) -> None:
     """The end of step 1, and steps 2 to 5, for files that differ from each other."""
-    here = twins.find(job, [each.sha256 for each in batch if each.is_open])
-    again = twins.wanted_again(here.values(), job)
-    twins.set_duplicates([(each, here[each.sha256]) for each in batch if each.sha256 in here], again)
+    again = twins.set_duplicates(job, [each for each in batch if each.is_open])
     batch = [inspect(job, each) if each.is_open else each for each in leases.kept(batch)]
     lost, bereft = _write_ahead([each.line for each in batch])
     ours = [each for each in batch if each.is_open and each.line not in lost]
@@ -162,7 +162,7 @@ def _write_ahead(lines: Sequence[IntakeLine]) -> tuple[list[IntakeLine], list[In
         planned = [line for line in written if not line._state.adding]
         IntakeLine.objects.bulk_create([line for line in written if line._state.adding])
         ours = _still_ours(planned)
-        update_rows(ours, WRITTEN_AHEAD)
+        update_rows(ours, _WRITTEN_AHEAD)
     lost = [line for line in planned if line not in ours]
     for line in lost:
         _read_again(line)
@@ -218,7 +218,7 @@ def _end(line: IntakeLine, key: str) -> None:
 
 def refuse(job: IntakeJob, name: str, refusal: ImageRefused, line: IntakeLine | None = None) -> IntakeLine:
     """The line of a file that a door had to refuse before it could read it; ``line`` where one was planned."""
-    line = line or IntakeLine(job=job, source=clean(name)[:2000])
+    line = line or IntakeLine(job=job, source=source_of(name))
     set_refused(line, refusal)
     _write_ahead([line])
     return line
@@ -329,9 +329,7 @@ def _take_back(job: IntakeJob, checked: Checked, error: IntegrityError | _GivenU
     if isinstance(error, _GivenUp):
         _read_again(line)  # the sweep has given it up, or its collection is gone
         return
-    here = twins.find(job, [checked.sha256])
-    again = twins.wanted_again(here.values(), job)
-    twins.set_duplicates([(checked, twin) for twin in here.values()], again)  # stored by somebody else in this moment
+    again = twins.set_duplicates(job, [checked])  # stored by somebody else in this moment
     with transaction.atomic():
         if not twins.lock([line]):  # or deleted in the next one
             raise error
@@ -374,7 +372,7 @@ def process_twins_again(images: set[UUID]) -> None:
 
 def _queue(wanted: ImageQuerySet) -> int:
     with transaction.atomic():
-        again = list(wanted.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        again = wanted.lock_keys()
         Image.objects.filter(pk__in=again).update(
             status=Image.Status.QUEUED, held_for="", reason="", attempts=0, claimed_by="", lease_until=None
         )

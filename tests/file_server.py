@@ -1,4 +1,4 @@
-"""A web server in a thread that serves one file, as badly as a test wants."""
+"""Web servers in a thread; one of them serves one file, as badly as a test wants."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ class Served:
 
 
 @contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[int]:
+    """In a thread of its own; its port."""
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def serving(content: bytes, **options: Any) -> Iterator[Served]:
     served = Served(content, **options)
 
@@ -49,18 +63,12 @@ def serving(content: bytes, **options: Any) -> Iterator[Served]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    served.url = f"http://127.0.0.1:{server.server_address[1]}/weights.h5"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield served
-    finally:
-        served.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        served.url = f"http://127.0.0.1:{port}/weights.h5"
+        try:
+            yield served
+        finally:
+            served.closing.set()
 
 
 def _answer(request: BaseHTTPRequestHandler, served: Served) -> None:

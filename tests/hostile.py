@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.catalog.vision.contract import noise
 from tests.catalog.vision.files import HEIC, corners, encoded, gif_of_empty_frames, png_bomb, tiff_with_loop
+from tests.drawn import png_chunk
 
 ACCEPTED = ""
 
@@ -163,10 +164,6 @@ POLYGLOTS = [
 # --- Bombs ------------------------------------------------------------------------------------------------------------
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def zeros(size: int = 200_000_000) -> bytes:
     """So many bytes as zlib packs them, into a thousandth; one megabyte is packed and said again and again."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -179,14 +176,14 @@ def zeros(size: int = 200_000_000) -> bytes:
 def png_that_goes_on(side: int = 100) -> bytes:
     """Two hundred megabytes of pixels behind the last one."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zeros()) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zeros()) + png_chunk(b"IEND", b"")
 
 
 def png_with_chunk(kind: bytes, data: bytes, times: int = 1) -> bytes:
     """A good image with this chunk before its pixels, so many times."""
     whole = encoded(corners(), "PNG").getvalue()
     end_of_header = 8 + 25
-    return whole[:end_of_header] + chunk(kind, data) * times + whole[end_of_header:]
+    return whole[:end_of_header] + png_chunk(kind, data) * times + whole[end_of_header:]
 
 
 def webp_of(width: int, height: int) -> bytes:

@@ -131,28 +131,13 @@ def _(error: NotStored) -> Problem:
 
 
 @describe.register
-def _(error: CurationError) -> Problem:
-    return Problem(error.code, str(error))
-
-
-@describe.register
-def _(error: SearchError) -> Problem:
+def _(error: CurationError | JobError | KeyReused | SearchError) -> Problem:
     return Problem(error.code, str(error))
 
 
 @describe.register
 def _(error: KeyInUse) -> Problem:
     return Problem(error.code, str(error), headers={"Retry-After": str(SOON)})
-
-
-@describe.register
-def _(error: JobError) -> Problem:
-    return Problem(error.code, str(error))
-
-
-@describe.register
-def _(error: KeyReused) -> Problem:
-    return Problem(error.code, str(error))
 
 
 @describe.register

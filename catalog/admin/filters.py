@@ -11,7 +11,7 @@ from taggit.models import Tag
 from unfold.contrib.filters.admin import DropdownFilter
 
 from catalog.admin.base import uuid_of
-from catalog.job_overview import in_state
+from catalog.job_overview import STATES, in_state
 from catalog.models import Collection, Image, IntakeJob, Person, Region
 from catalog.regions import FACE
 
@@ -115,7 +115,7 @@ class JobStateFilter(Menu):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(state, state) for state in ("running", "finished", "paused", "cancelled")]
+        return [(state, state) for state in STATES]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[IntakeJob]) -> QuerySet[IntakeJob]:
         return in_state(queryset, self.value()) if self.value() else queryset

@@ -17,7 +17,7 @@ from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from catalog.admin.base import NOTHING_DONE, CatalogAdmin, user_of, uuid_of
+from catalog.admin.base import NOTHING_DONE, CatalogAdmin, user_of
 from catalog.api.job_serializers import csv_response
 from catalog.intake import deleting, jobs
 from catalog.intake.errors import JobError
@@ -111,7 +111,7 @@ class JobActions(CatalogAdmin):
         return [*own, *super().get_urls()]
 
     def action_view(self, request: HttpRequest, pk: UUID, action: str) -> HttpResponse:
-        job = self.job_for(request, str(pk))
+        job = self.job_for(request, pk)
         if action not in ACTIONS:
             raise Http404(f"A job knows {', '.join(ACTIONS)}.")
         wanted = actions_for(request).get(action)
@@ -126,13 +126,13 @@ class JobActions(CatalogAdmin):
         return HttpResponseRedirect(job_url(job.pk) if jobs_for(request).filter(pk=job.pk).exists() else _all_jobs())
 
     def csv_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        return csv_response(self.job_for(request, str(pk)), request.user)
+        return csv_response(self.job_for(request, pk), request.user)
 
-    def job_for(self, request: HttpRequest, object_id: str) -> IntakeJob:
+    def job_for(self, request: HttpRequest, pk: UUID) -> IntakeJob:
         """Raises PermissionDenied, and Http404 for what this user may not see."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return get_object_or_404(jobs_for(request), pk=uuid_of(object_id))
+        return get_object_or_404(jobs_for(request), pk=pk)
 
     def _ask(self, request: HttpRequest, job: IntakeJob, action: Action) -> TemplateResponse:
         title = f"{action.words} this job?"

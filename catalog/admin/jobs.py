@@ -22,7 +22,7 @@ from unfold.views import ChangeList
 from catalog import queues
 from catalog.admin.base import user_of, uuid_of
 from catalog.admin.filters import CollectionFilter, JobStateFilter
-from catalog.admin.job_actions import JobActions, actions_for, jobs_for, may_run_jobs
+from catalog.admin.job_actions import JobActions, actions_for, job_url, jobs_for, may_run_jobs
 from catalog.admin.job_lists import JobLists
 from catalog.admin.lines import progress_row, rows
 from catalog.duplicates.of_lines import with_choices
@@ -82,9 +82,8 @@ class IntakeJobAdmin(ReadOnly, JobLists, JobActions):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         failures = recent_failures(jobs_for(request))
-        found = queues.look()
         overview = {
-            "queues": found,
+            "queues": queues.look(),
             "waiting": waiting(Collection.objects.editable_by(request.user)),
             "failures": [_failure(line) for line in failures[:FAILURES_SHOWN]],
             "failure_count": failures.count(),
@@ -125,7 +124,7 @@ class IntakeJobAdmin(ReadOnly, JobLists, JobActions):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        job = self.job_for(request, object_id)
+        job = self.job_for(request, uuid_of(object_id))
         verdict = request.GET.get("verdict", "")
         lines = _lines(job, request)
         lines = lines.filter(verdict=verdict) if verdict in SHOWN else lines
@@ -158,7 +157,7 @@ class IntakeJobAdmin(ReadOnly, JobLists, JobActions):
 
         At most ASKED_AT_ONCE of either; an empty `after` is from the first on.
         """
-        job = self.job_for(request, str(pk))
+        job = self.job_for(request, pk)
         asked = [key for key in map(uuid_of, request.GET.get("lines", "").split(",")) if key.int][:ASKED_AT_ONCE]
         user = user_of(request)
         lines = rows(_lines(job, request).filter(pk__in=asked), user) if asked else []
@@ -180,4 +179,4 @@ def _sizes(rule: str) -> str:
 
 
 def _failure(line: IntakeLine) -> dict[str, Any]:
-    return {"line": line, "url": f"{reverse('admin:catalog_intakejob_change', args=[line.job_id])}?verdict=failed"}
+    return {"line": line, "url": f"{job_url(line.job_id)}?verdict=failed"}

@@ -54,7 +54,7 @@ JOB_STATES = {
     FINISHED: "Finished",
 }
 FAILURES = (Verdict.REFUSED, Verdict.FAILED)
-ENDED_BADLY = (Verdict.REFUSED, Verdict.FAILED, Verdict.CANCELLED)
+ENDED_BADLY = (*FAILURES, Verdict.CANCELLED)
 UNFINISHED = frozenset(
     {Verdict.WAITING.value, RESTING, FETCHING, Verdict.RECEIVING.value, Status.QUEUED.value, Status.PROCESSING.value}
 )
@@ -114,7 +114,7 @@ def thumbnail_url(image: Image) -> str:
 
 
 def choices_url(user: User, **about: UUID) -> str:
-    """Where somebody chooses about near duplicates of a ``job`` or an ``image``; empty for who may not."""
+    """Where somebody chooses about near duplicates of a ``job``, ``image`` or ``collection``; empty for who may not."""
     if not user.has_perm("catalog.change_image"):
         return ""
     asked = urlencode({name: str(key) for name, key in about.items()})

@@ -22,7 +22,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
 from catalog.admin.base import NOTHING_DONE, CatalogAdmin, user_of, uuid_of
-from catalog.admin.lines import image_url, thumbnail_url
+from catalog.admin.lines import choices_url, image_url, thumbnail_url
 from catalog.api.decoding import Busy, spare_slot
 from catalog.curation.duplicates import DELETING, Choice, decide_all, unlink_version
 from catalog.curation.errors import CurationError
@@ -182,7 +182,7 @@ def beside_image(request: HttpRequest, image: Image) -> dict[str, Any]:
         ],
         "version_of": mine.filter(pk=image.version_of_id).first() if image.version_of_id else None,
         "versions": list(mine.filter(version_of=image).order_by("-id")[:SHOWN_LINKS]),
-        "choices_url": f"{_url()}?{urlencode({'collection': str(image.collection_id)})}",
+        "choices_url": choices_url(user_of(request), collection=image.collection_id),
     }
 
 

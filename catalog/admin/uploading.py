@@ -23,10 +23,11 @@ from uuid_utils.compat import uuid7
 
 from catalog import broker, uploads
 from catalog.admin.base import CatalogAdmin, user_of
-from catalog.admin.job_actions import may_run_jobs
+from catalog.admin.job_actions import job_url, may_run_jobs
 from catalog.admin.lines import row
 from catalog.api.bodies import UPLOAD_REFUSED, content_of
 from catalog.api.decoding import Busy, decoding_slot
+from catalog.checking import source_of
 from catalog.duplicates.of_lines import look_up
 from catalog.exceptions import ImageRefused
 from catalog.models import Collection, IntakeJob, IntakeLine
@@ -77,7 +78,7 @@ def upload_context(collection: Collection) -> dict[str, Any]:
     return {
         "upload_url": reverse("admin:catalog_collection_upload", args=[collection.pk]),
         "upload_job": job_id,
-        "upload_job_url": reverse("admin:catalog_intakejob_change", args=[job_id]),
+        "upload_job_url": job_url(job_id),
         "upload_lines_url": reverse("admin:catalog_intakejob_lines", args=[job_id]),
         "upload_accept": ACCEPT,
         "upload_most": MOST_AT_ONCE,
@@ -164,7 +165,7 @@ def _take_form(request: HttpRequest, collection: Collection) -> HttpResponse:
             _receive_or_say(job, file)
     else:
         messages.info(request, "This form was sent already. Here is what became of its files.")
-    return HttpResponseRedirect(reverse("admin:catalog_intakejob_change", args=[job.pk]))
+    return HttpResponseRedirect(job_url(job.pk))
 
 
 def _problem(request: HttpRequest) -> str:
@@ -187,7 +188,7 @@ def _receive_or_say(job: IntakeJob, file: UploadedFile[bytes]) -> None:
     except Busy as busy:
         IntakeLine.objects.create(
             job=job,
-            source=uploads.clean(file.name or "")[:1000],
+            source=source_of(file.name or ""),
             verdict=IntakeLine.Verdict.FAILED,
             code=busy.default_code,
             reason=str(busy.detail),

@@ -14,13 +14,12 @@ from rest_framework.reverse import reverse
 from catalog.api.fields import ReferenceSerializer, StrictSerializer
 from catalog.api.serializers import IntakeLineSerializer
 from catalog.duplicates.of_lines import count_alike
-from catalog.intake.errors import ListRefused
+from catalog.intake.errors import JobError, ListRefused
+from catalog.intake.jobs import checked_rule
 from catalog.job_overview import STATES, csv_name, lines_csv, state_of_job
 from catalog.models import IntakeJob
 from catalog.overview import count_lines, progress_of
 from catalog.querysets import Viewer
-from catalog.vision import registry
-from catalog.vision.normalising import check_rule
 
 MADE_FROM = ("urls", "list", "csv")  # one of these fields
 
@@ -138,10 +137,9 @@ class JobForm(StrictSerializer):
 
     def validate_normalise(self, rule: str) -> str:
         try:
-            check_rule(rule, registry.limits().pixels)
-        except ValueError as error:
+            return checked_rule(rule)
+        except JobError as error:
             raise serializers.ValidationError(str(error)) from error
-        return rule
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if len([name for name in MADE_FROM if name in attrs]) != 1:

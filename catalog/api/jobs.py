@@ -38,7 +38,7 @@ from catalog.api.lookups import by_id_or_name, check_may_edit
 from catalog.api.pagination import OldestFirst
 from catalog.api.parsers import BoundedJSONParser
 from catalog.api.schema import problems
-from catalog.api.views import READING, WRITING, ReadViewSet, user_of
+from catalog.api.views import READING, UPLOADING, WRITING, ReadViewSet, user_of
 from catalog.duplicates.of_lines import with_choices
 from catalog.idempotency import Turn
 from catalog.intake import csv_files, deleting, jobs, url_lists
@@ -47,7 +47,6 @@ from catalog.models import Collection, IntakeJob, IntakeLine
 from catalog.overview import count_lines
 from catalog.querysets import Viewer
 
-STARTING = problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 MINE = "For the one who started it and the editors of its collection."
 
 
@@ -97,7 +96,7 @@ class JobViewSet(ReadViewSet[IntakeJob]):
         ),
         parameters=[IDEMPOTENCY_KEY],
         request={"application/json": JobForm, "multipart/form-data": JobForm},
-        responses={202: JobBegunSerializer, **STARTING},
+        responses={202: JobBegunSerializer, **UPLOADING},
     )
     @carried_out_once
     def create(self, request: Request, turn: Turn) -> Response:

@@ -10,18 +10,15 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
-from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import GenericViewSet
 
 from catalog.api.bodies import body_of
 from catalog.api.fields import ReferenceSerializer, StrictSerializer
-from catalog.api.filters import StrictFilterBackend
 from catalog.api.lookups import by_id_or_name
-from catalog.api.pagination import IdCursorPagination
 from catalog.api.schema import problems
+from catalog.api.views import READING, ReadViewSet, user_of
 from catalog.curation.duplicates import Choice, Decided, decide
 from catalog.curation.errors import Gone
 from catalog.duplicates.holding import choices_of
@@ -103,7 +100,7 @@ class DecidedSerializer(serializers.Serializer[Decided]):
         summary="Images that look like another one, newest first",
         description="In the collections that you edit. `replace` and `discard` delete an image, and what was noted of "
         "it goes with it: only the log keeps them.",
-        responses={200: NearDuplicateSerializer(many=True), **problems(400, 401, 404, 429, 503)},
+        responses={200: NearDuplicateSerializer(many=True), **READING},
     ),
     retrieve=extend_schema(
         summary="Two images that look alike",
@@ -111,12 +108,10 @@ class DecidedSerializer(serializers.Serializer[Decided]):
     ),
 )
 @extend_schema(tags=["near duplicates"])
-class NearDuplicateViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[NearDuplicate]):
+class NearDuplicateViewSet(ReadViewSet[NearDuplicate]):
     queryset = NearDuplicate.objects.none()
     serializer_class = NearDuplicateSerializer
     permission_classes = (IsAuthenticated,)
-    pagination_class = IdCursorPagination
-    filter_backends = (StrictFilterBackend,)
     filterset_class = NearDuplicateFilter
 
     def get_queryset(self) -> QuerySet[NearDuplicate]:
@@ -132,9 +127,8 @@ class NearDuplicateViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[Ne
         noted = self.get_object()
         form = ChoiceForm(data=body_of(request))
         form.is_valid(raise_exception=True)
-        assert request.user.is_authenticated  # permission_classes
         try:
-            decided = decide(noted, Choice(form.validated_data["decision"]), request.user)
+            decided = decide(noted, Choice(form.validated_data["decision"]), user_of(request))
         except Gone as error:
             raise NotFound(str(error)) from error
         return Response(DecidedSerializer(decided).data)

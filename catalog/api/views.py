@@ -240,7 +240,7 @@ def _name(region: Region, name: str | Person, user: User) -> None:
 
 
 def user_of(request: Request) -> User:
-    """Of requests that have passed check_may_edit: nobody else edits."""
+    """Of requests that have passed IsAuthenticated or check_may_edit."""
     assert isinstance(request.user, User)
     return request.user
 

@@ -23,12 +23,13 @@ from catalog.curation.faces import name_face
 from catalog.curation.log import Kind, record
 from catalog.curation.people import lock_people
 from catalog.duplicates.discarded import discard_for
-from catalog.duplicates.finding import distance_of
+from catalog.duplicates.finding import compare
 from catalog.duplicates.holding import release_settled
+from catalog.duplicates.noting import note_of
 from catalog.intake.holding import lock_jobs_of
 from catalog.models import Image, IntakeLine, NearDuplicate, Region
 from catalog.naming import rejected_people
-from catalog.regions import FACE, SAME_REGION_IOU, box_of
+from catalog.regions import FACE, best_match
 from catalog.vision.types import Box
 
 INHERITED = ("title", "label", "external_id", "link", "source_url", "licence")
@@ -228,11 +229,9 @@ def _hand_on_choices(image: Image, other: Image) -> None:
     known = Q(image=image) | Q(other=image)
     paired = {key for pair in NearDuplicate.objects.filter(known).values_list("image", "other") for key in pair}
     for each in waiting.select_related("image"):
-        distance = distance_of(each.image, image)
-        if each.image_id not in paired and distance is not None:
-            NearDuplicate.objects.create(
-                image=each.image, other=image, distance=distance.distance, is_mirrored=distance.is_mirrored
-            )
+        likeness = compare(each.image, image)
+        if each.image_id not in paired and likeness is not None:
+            note_of(likeness).save()
 
 
 def _hand_on_names(image: Image, other: Image, is_mirrored: bool, user: User) -> list[str]:
@@ -269,8 +268,8 @@ def _name_once_found(image: Image, face: Region) -> bool:
 
 def _name_same_face(face: Region, free: list[Region], place: Box, user: User) -> bool:
     """Whether the face that lies at ``place`` has the same name now; it is taken out of ``free``."""
-    best = max(free, key=lambda each: box_of(each).iou(place), default=None)
-    if best is None or face.person is None or box_of(best).iou(place) < SAME_REGION_IOU:
+    best = best_match(place, free)
+    if best is None or face.person is None:
         return False
     free.remove(best)
     if best.person_id is None and face.person_id not in rejected_people(best):

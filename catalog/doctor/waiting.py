@@ -119,16 +119,12 @@ def _of_workers() -> str:
 def _doomed(looking: Looking) -> Iterator[Finding]:
     for page in pages(old_dooms(timezone.now()), "files of deleted images", looking):
         for doomed in page:
-            mend = partial(_remove, doomed)
+            mend = partial(remove_files, doomed)
             yield DOOMED.of(str(doomed.pk), f"deleted at {doomed.created_at:%Y-%m-%d %H:%M} UTC", mend)
 
 
 def old_dooms(now: datetime) -> QuerySet[DoomedFiles]:
     return DoomedFiles.objects.filter(created_at__lt=now - QUIET)
-
-
-def _remove(doomed: DoomedFiles) -> bool:
-    return remove_files([doomed]) == 1
 
 
 CHECKS = (

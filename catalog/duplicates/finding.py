@@ -47,7 +47,7 @@ def near_duplicates(collection: UUID, images: Sequence[Image], at_most: int) -> 
     ``images`` have their hashes (signed, 64 bits, of themselves and mirrored; None finds nothing). They may be in the
     collection themselves: none finds itself, but they find each other. Those without any are left out.
     """
-    sought = [(image.pk, *hashed) for image in images for hashed in _hashes(image)]
+    sought = [(image.pk, *each) for image in images for each in _hashes(image) if is_telling(each[0])]
     if not sought:
         return {}
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
@@ -57,22 +57,21 @@ def near_duplicates(collection: UUID, images: Sequence[Image], at_most: int) -> 
     return _nearest(found, at_most)
 
 
-def distance_of(image: Image, other: Image) -> Likeness | None:
+def compare(image: Image, other: Image) -> Likeness | None:
     """How much ``image`` looks like ``other``, however little; None where one of them has no hash."""
     if other.phash is None:
         return None
     unlike = [
         Likeness(image.pk, other.pk, ((phash ^ other.phash) & _ALL).bit_count(), mirrored)
-        for phash, mirrored in ((image.phash, False), (image.phash_mirrored, True))
-        if phash is not None
+        for phash, mirrored in _hashes(image)
     ]
     return min(unlike, key=lambda each: (each.distance, each.is_mirrored), default=None)
 
 
 def _hashes(image: Image) -> list[tuple[int, bool]]:
-    """Those that tell something, and whether each is the mirrored one."""
+    """Those that it has, and whether each is the mirrored one."""
     both = ((image.phash, False), (image.phash_mirrored, True))
-    return [(phash, mirrored) for phash, mirrored in both if phash is not None and is_telling(phash)]
+    return [(phash, mirrored) for phash, mirrored in both if phash is not None]
 
 
 def is_telling(phash: int) -> bool:

@@ -8,8 +8,6 @@ from catalog.intake.holding import let_go
 from catalog.models import Collection, Image, NearDuplicate
 from catalog.querysets import ImageQuerySet, Viewer
 
-NOTED = ("image", "other", "image__collection")
-
 
 def choices_of(user: Viewer | None) -> QuerySet[NearDuplicate]:
     """All that were noted in collections that this user edits (None: in all), decided or not, with both images.
@@ -19,7 +17,7 @@ def choices_of(user: Viewer | None) -> QuerySet[NearDuplicate]:
     together = NearDuplicate.objects.filter(image__collection=F("other__collection"))
     if user is not None:
         together = together.filter(image__collection__in=Collection.objects.editable_by(user))
-    return together.select_related(*NOTED, "other__collection")
+    return together.select_related("image__collection", "other__collection")
 
 
 def open_choices(user: Viewer | None) -> QuerySet[NearDuplicate]:

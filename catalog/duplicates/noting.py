@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from django.db import connection
-
+from catalog import locks
 from catalog.database import locked_against_deletion
 from catalog.duplicates.finding import Likeness, near_duplicates
 from catalog.duplicates.words import likeness
@@ -31,19 +30,14 @@ def note_near_duplicates(collection: Collection, images: Sequence[Image]) -> lis
         image.phash is not None for image in images
     ):
         return []
-    _lock(collection)
+    locks.wait_for(f"visearch likeness {collection.pk}")
     found = _before_each(images, near_duplicates(collection.pk, images, AT_MOST + len(images)))
     others = locked_against_deletion(Image, {each.other for each in found}, "title", "original_name")
-    notes = [_note(each) for each in found if each.other in others]
+    notes = [note_of(each) for each in found if each.other in others]
     NearDuplicate.objects.bulk_create(notes)
     if collection.near_duplicates == Collection.NearDuplicates.HOLD:
         _hold(images, notes, others)
     return notes
-
-
-def _lock(collection: Collection) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"visearch likeness {collection.pk}"])
 
 
 def _before_each(images: Sequence[Image], found: Mapping[UUID, Sequence[Likeness]]) -> list[Likeness]:
@@ -57,7 +51,8 @@ def _before_each(images: Sequence[Image], found: Mapping[UUID, Sequence[Likeness
     return noted
 
 
-def _note(found: Likeness) -> NearDuplicate:
+def note_of(found: Likeness) -> NearDuplicate:
+    """The row of it, not saved yet."""
     return NearDuplicate(
         image_id=found.image, other_id=found.other, distance=found.distance, is_mirrored=found.is_mirrored
     )

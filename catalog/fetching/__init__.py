@@ -3,6 +3,5 @@
 from catalog.fetching.addresses import host_of
 from catalog.fetching.errors import FetchFailed, FetchRefused
 from catalog.fetching.guard import Fetched, fetch
-from catalog.fetching.rules import Rules
 
-__all__ = ["FetchFailed", "FetchRefused", "Fetched", "Rules", "fetch", "host_of"]
+__all__ = ["FetchFailed", "FetchRefused", "Fetched", "fetch", "host_of"]

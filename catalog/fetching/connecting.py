@@ -24,7 +24,6 @@ from urllib3.exceptions import (
     NewConnectionError,
     ReadTimeoutError,
 )
-from urllib3.response import BaseHTTPResponse
 
 from catalog.fetching.addresses import Address
 from catalog.fetching.answers import Answer
@@ -55,12 +54,7 @@ def ask(address: Address, ips: Sequence[IpAddress], rules: Rules, watch: Watch) 
         connection.timeout = watch.silence()
         connection.request("GET", address.target, headers=_headers(address, rules), preload_content=False)
         with closing(connection.getresponse()) as response:
-            yield Answer(response.status, response.headers, _announced(response), response.stream(_CHUNK, True))
-
-
-def _announced(response: BaseHTTPResponse) -> int | None:
-    """Bytes of the body as it is sent, where the server says how many; urllib3 holds it to that."""
-    return getattr(response, "length_remaining", None)
+            yield Answer(response.status, response.headers, response.length_remaining, response.stream(_CHUNK, True))
 
 
 def _headers(address: Address, rules: Rules) -> dict[str, str]:

@@ -75,7 +75,7 @@ class _Examined:
         if len(self.problems) < MOST_NAMED:
             self.problems.append(problem)
 
-    def count(self, row: Row, place: _Place) -> None:
+    def keep(self, row: Row, place: _Place) -> None:
         earlier = self.first[row.collection].setdefault(row.key, place)
         if earlier != place:
             self.repeated.append(
@@ -183,7 +183,7 @@ def _examine(text: str, reading: Reading) -> _Examined:
             for reason in error.reasons:
                 examined.add(Problem(place.number, reason))
             continue
-        examined.count(row, place)
+        examined.keep(row, place)
     if not rows:
         examined.add(Problem(0, "The file has no row below its header. Write one for each image."))
     return examined

@@ -66,7 +66,7 @@ class Reading:
         collection = _tried(self._collection_of, texts, reasons)
         where = _tried(self._where, texts, reasons)
         facts = _facts(texts, reasons)
-        person = _short(texts.get("person", ""), "person", _longest(IntakeLine, "person_name"), reasons)
+        person = _checked(texts.get("person", ""), "person", _longest(IntakeLine, "person_name"), reasons)
         if reasons or collection is None or where is None:
             raise BadRow(reasons)
         planned = PlannedLine(texts.get("path") or texts["url"], number, facts=facts, person_name=person, **where)
@@ -76,7 +76,7 @@ class Reading:
         """By column; a line break within a cell is a space."""
         return {
             column: cell.strip() if column == "path" else " ".join(cell.split())
-            for column, cell in zip(self.columns, cells, strict=False)
+            for column, cell in zip(self.columns, cells, strict=True)
         }
 
     def _collection_of(self, texts: Mapping[str, str]) -> Collection:
@@ -124,7 +124,7 @@ def _tried(read: Callable[[Mapping[str, str]], Any], texts: Mapping[str, str], r
 def _facts(texts: Mapping[str, str], reasons: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for name in FACTS:
-        text = _short(texts.get(name, ""), name, _longest(Image, name), reasons)
+        text = _checked(texts.get(name, ""), name, _longest(Image, name), reasons)
         if text and name in ("link", "source_url"):
             _check_link(text, name, reasons)
         facts[name] = text
@@ -135,10 +135,11 @@ def _facts(texts: Mapping[str, str], reasons: list[str]) -> dict[str, Any]:
 def _tags(text: str, reasons: list[str]) -> list[str]:
     """Separated by commas, semicolons or bars."""
     tags = dict.fromkeys(tag.strip() for tag in _TAGS.split(text))
-    return [_short(tag, "tags", LONGEST_TAG, reasons) for tag in tags if tag]
+    return [_checked(tag, "tags", LONGEST_TAG, reasons) for tag in tags if tag]
 
 
-def _short(text: str, column: str, longest: int, reasons: list[str]) -> str:
+def _checked(text: str, column: str, longest: int, reasons: list[str]) -> str:
+    """The same text; what is wrong with it is added to ``reasons``."""
     if len(text) > longest:
         reasons.append(f"{column} has {len(text)} characters, {longest} are the most.")
     if not text.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs") for char in text):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.contrib.auth.models import User
 from django.db import transaction
 
 from catalog.intake import jobs
@@ -56,7 +55,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 @transaction.atomic
-def begin(plan: FolderImport, user: User | None = None) -> tuple[IntakeJob, bool]:
+def begin(plan: FolderImport) -> tuple[IntakeJob, bool]:
     """A job with a line for every file of the folder, and True; or the unfinished one of the same folder, and False.
 
     That one goes on where it was (`files.work`), with what has come into the folder since, and named as is asked now;
@@ -74,12 +73,11 @@ def begin(plan: FolderImport, user: User | None = None) -> tuple[IntakeJob, bool
         name=folder.name or str(folder),  # editors are told no more of where it lies
         normalise=plan.normalise,
         begun_on=this_host(),
-        user=user,
     )
     if is_new and not job.lines.exists():
         raise EmptyFolder(f"There is no file in {plan.folder}. Nothing was begun.")
     if not is_new:
-        _bring_up_to_date(job, plan, user)
+        _bring_up_to_date(job, plan)
     return job, is_new
 
 
@@ -105,11 +103,11 @@ def _planned(plan: FolderImport) -> Iterator[PlannedLine]:
         )
 
 
-def _bring_up_to_date(job: IntakeJob, plan: FolderImport, user: User | None) -> None:
+def _bring_up_to_date(job: IntakeJob, plan: FolderImport) -> None:
     """By one at a time: its collection is locked."""
     planned = {line.path: line for line in _planned(plan)}
     # This locks the job, so that nobody cancels the lines that are changed; only now: the folder is read without it.
-    job.tried_again = jobs.take_up_again(job, user)
+    job.tried_again = jobs.take_up_again(job)
     changed: list[IntakeLine] = []
     for line in job.lines.exclude(path="").iterator(STEP):
         now = planned.pop(line.path, None)

@@ -97,7 +97,7 @@ def let_go(images: ImageQuerySet) -> int:
     while keys := list(images.order_by("pk").values_list("pk", flat=True)[:STEP]):
         with transaction.atomic():
             stopped = lock_jobs_of(keys)
-            ours = _lock(images.filter(pk__in=keys))
+            ours = images.filter(pk__in=keys).lock_keys()
             for why in set(stopped.values()):
                 _set_held([key for key in ours if stopped.get(key) == why], why)
             _set_queued([key for key in ours if key not in stopped])
@@ -119,7 +119,7 @@ def settle() -> None:
             job = locked(key)
             if job is not None:
                 _settle(job)
-    nobodys = Image.objects.filter(status=Image.Status.HELD, held_for=HeldFor.PAUSE).filter(~_stored_by(None))
+    nobodys = Image.objects.filter(status=Image.Status.HELD, held_for=HeldFor.PAUSE).filter(~_stored_by_a_job())
     with transaction.atomic():
         _queue(nobodys)
 
@@ -152,10 +152,9 @@ def _settle(job: IntakeJob) -> None:
         lines.cancel(job.lines.all())
 
 
-def _stored_by(job: IntakeJob | None) -> Exists:
-    """For images: whether this job, or any, has stored them."""
-    stored = IntakeLine.objects.filter(image=OuterRef("pk"), verdict=IntakeLine.Verdict.STORED)
-    return Exists(stored.filter(job=job) if job else stored)
+def _stored_by_a_job() -> Exists:
+    """For images: whether any job has stored them."""
+    return Exists(IntakeLine.objects.filter(image=OuterRef("pk"), verdict=IntakeLine.Verdict.STORED))
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -204,9 +203,4 @@ def _in_steps(images: ImageQuerySet) -> Iterator[list[UUID]]:
     over all that those before it have changed."""
     keys = list(images.order_by("pk").values_list("pk", flat=True))
     for start in range(0, len(keys), STEP):
-        yield _lock(images.filter(pk__in=keys[start : start + STEP]))
-
-
-def _lock(images: ImageQuerySet) -> list[UUID]:
-    """The keys of these rows, in their order, locked."""
-    return list(images.select_for_update(no_key=True, of=("self",)).order_by("pk").values_list("pk", flat=True))
+        yield images.filter(pk__in=keys[start : start + STEP]).lock_keys()

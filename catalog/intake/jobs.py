@@ -23,7 +23,7 @@ from catalog.fetching.addresses import host_of
 from catalog.intake import holding, lines
 from catalog.intake.errors import JobError
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
-from catalog.uploads import clean, process_again
+from catalog.uploads import clean, process_again, source_of
 from catalog.vision import registry
 from catalog.vision.normalising import check_rule
 
@@ -59,20 +59,21 @@ class PlannedLine:
     code: str = ""
 
     def line(self, job: IntakeJob) -> IntakeLine:
+        verdict = self._verdict()
         return IntakeLine(
             job=job,
             number=self.number,
-            source=clean(self.source)[:2000],
+            source=source_of(self.source),
             url=self.url,
             host=host_of(self.url)[:255] if self.url else "",
             path=self.path,
             facts=dict(self.facts),
             person_name=self.person_name,
-            verdict=self._verdict(),
+            verdict=verdict,
             image_id=self.image_id,
             code=self.code,
             reason=self.reason,
-            ended_at=None if self._verdict() == Verdict.WAITING else timezone.now(),
+            ended_at=None if verdict == Verdict.WAITING else timezone.now(),
         )
 
     def _verdict(self) -> IntakeLine.Verdict:
@@ -185,7 +186,7 @@ def begin_or_go_on(
     return create(collection, source, planned(), **columns, user=user, job_id=job_id), True
 
 
-def unfinished(collection: Collection, source: str, digest: str, normalise: str = "") -> QuerySet[IntakeJob]:
+def unfinished(collection: Collection, source: str, digest: str, normalise: str) -> QuerySet[IntakeJob]:
     """Jobs of the same list that have lines which wait or are under way, the newest first; none that was cancelled."""
     begun = IntakeLine.objects.filter(verdict__in=[Verdict.WAITING, Verdict.RECEIVING])
     jobs = IntakeJob.objects.filter(collection=collection, source=source, digest=digest, normalise=normalise)
@@ -202,7 +203,7 @@ def take_up_again(job: IntakeJob, user: User | None = None) -> int:
     mine = _locked(job)
     if mine.state != State.RUNNING:
         return 0
-    again = process_again([line.image_id for line in _failed_images(mine) if line.image_id])
+    again = process_again(_failed_images(mine))
     refused = mine.lines.filter(verdict=Verdict.REFUSED).exclude(path="")
     again += _bring_again(_to_bring_again(mine)) + _bring_again(refused)
     if again:
@@ -269,7 +270,7 @@ def retry_failed(job: IntakeJob, user: User | None = None) -> int:
     mine = _locked(job)
     if mine.state == State.PAUSED:
         raise JobError("This job is paused. Resume it first.")
-    failed = [line.image_id for line in _failed_images(mine) if line.image_id]
+    failed = _failed_images(mine)
     holding.lock_stored(mine, HeldFor.CANCEL, failed)
     again = process_again(failed)
     again += holding.release(mine, HeldFor.CANCEL)
@@ -283,7 +284,7 @@ def retry_failed(job: IntakeJob, user: User | None = None) -> int:
 def can_retry(job: IntakeJob) -> int:
     """How many lines `retry_failed` would take up."""
     held = job.lines.filter(image__status=Image.Status.HELD, image__held_for=HeldFor.CANCEL, verdict=Verdict.STORED)
-    return _to_bring_again(job).count() + _failed_images(job).count() + held.count()
+    return _to_bring_again(job).count() + _processing_failed(job).count() + held.count()
 
 
 def _to_bring_again(job: IntakeJob) -> QuerySet[IntakeLine]:
@@ -311,7 +312,12 @@ def _bring_again(ended: QuerySet[IntakeLine]) -> int:
     )
 
 
-def _failed_images(job: IntakeJob) -> QuerySet[IntakeLine]:
+def _failed_images(job: IntakeJob) -> list[UUID]:
+    return [image for image in _processing_failed(job).values_list("image", flat=True) if image]
+
+
+def _processing_failed(job: IntakeJob) -> QuerySet[IntakeLine]:
+    """Lines whose image is there, and was not made searchable."""
     return job.lines.filter(verdict=Verdict.FAILED, code=claims.PROCESSING_FAILED, image__status=Image.Status.FAILED)
 
 

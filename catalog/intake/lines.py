@@ -18,10 +18,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Min, Q, QuerySet
 from django.utils import timezone
 
+from catalog import locks
+from catalog.claims import lease_from_now
 from catalog.database import update_rows
 from catalog.models import IntakeJob, IntakeLine, RestingHost
 
@@ -33,7 +35,6 @@ GENTLE = timedelta(hours=1)  # after its rest a host is asked for one thing at a
 MOST_SLOW_DOWNS = 50  # of one line: a server that never stops saying so does not want to be asked
 FIRST_REST = timedelta(seconds=30)  # after the first try; four times as long after each further one
 GAVE_UP = "The worker died on this line {attempts} times; it is not tried again. Read its log, then retry the job."
-_LOCK = 0x7669_7365_6C69_6E65  # an advisory lock of Postgres ("viseline"): one claims addresses at a time
 
 
 class Files(NamedTuple):
@@ -94,13 +95,9 @@ def claim_files(job: IntakeJob, token: str, size: int) -> Files:
 
 def _claimed(token: str, lines: Sequence[IntakeLine]) -> list[IntakeLine]:
     for line in lines:
-        line.claimed_by, line.lease_until, line.attempts = token, _lease(), line.attempts + 1
+        line.claimed_by, line.lease_until, line.attempts = token, lease_from_now(), line.attempts + 1
     update_rows(lines, ["claimed_by", "lease_until", "attempts"])
     return list(lines)
-
-
-def _lease() -> datetime:
-    return timezone.now() + timedelta(seconds=settings.VISEARCH_LEASE_SECONDS)
 
 
 def _rested() -> QuerySet[IntakeLine]:
@@ -136,8 +133,7 @@ def _fail_worn(died_on: QuerySet[IntakeLine]) -> list[IntakeLine]:
 
 def _one_at_a_time() -> None:
     """Until the end of this transaction: two who count the lines of a host at once would both find room."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    locks.wait_for("visearch addresses")
 
 
 def _jobs(size: int) -> list[IntakeJob]:
@@ -172,8 +168,7 @@ def _by_host(lines: QuerySet[IntakeLine], hosts: _Hosts) -> Iterator[IntakeLine]
     """Lines of one host after the other, as many as it has room for, by steps through an index: a list of 100,000
     addresses of one host that is busy costs no more than a short one."""
     host = ""
-    while host_ := lines.filter(host__gt=host).aggregate(first=Min("host"))["first"]:
-        host = host_
+    while host := lines.filter(host__gt=host).aggregate(first=Min("host"))["first"]:
         for line in _of_host(lines.filter(host=host), max(0, hosts.room(host))):
             if hosts.room(host) > 0:  # another job may have taken it meanwhile
                 hosts.take(host)
@@ -198,7 +193,7 @@ def held_by(token: str) -> QuerySet[IntakeLine]:
 
 def renew(token: str) -> None:
     """A lease from now for all that the claim still holds: slow servers are no reason to take them over."""
-    held_by(token).update(lease_until=_lease())
+    held_by(token).update(lease_until=lease_from_now())
 
 
 def still_mine(token: str, lines: Sequence[IntakeLine]) -> list[IntakeLine]:
@@ -206,7 +201,7 @@ def still_mine(token: str, lines: Sequence[IntakeLine]) -> list[IntakeLine]:
     mine = held_by(token).filter(pk__in=[line.pk for line in lines])
     with transaction.atomic():
         keys = set(mine.select_for_update().values_list("pk", flat=True))
-        mine.filter(pk__in=keys).update(lease_until=_lease())
+        mine.filter(pk__in=keys).update(lease_until=lease_from_now())
     return [line for line in lines if line.pk in keys]
 
 
@@ -313,7 +308,7 @@ def _write(line: IntakeLine, **columns: Any) -> None:
         setattr(line, name, value)
 
 
-def waiting_addresses() -> int:
-    """How many addresses of running jobs wait, resting ones included."""
+def waiting_addresses(most: int | None = None) -> int:
+    """How many addresses of running jobs wait, resting ones included; counted up to ``most``."""
     waiting = IntakeLine.objects.filter(verdict=Verdict.WAITING, job__state=IntakeJob.State.RUNNING)
-    return waiting.exclude(url="").count()
+    return waiting.exclude(url="").order_by()[:most].count()

@@ -19,7 +19,21 @@ SAME_FILE = "This collection already has the very same file."
 WANTED_AGAIN = Q(status=Status.FAILED) | Q(status=Status.HELD, held_for=HeldFor.CANCEL)
 
 
-def find(job: IntakeJob, digests: Sequence[str]) -> dict[str, Image]:
+def set_duplicates(job: IntakeJob, batch: Sequence[Checked]) -> set[UUID]:
+    """End those whose file the job's collection has; which of the images to process once more (`wanted_again`)."""
+    here = _find(job, [each.sha256 for each in batch])
+    again = wanted_again(here.values(), job)
+    found = [(each, here[each.sha256]) for each in batch if each.sha256 in here]
+    not_taken_over = left_alone([(each.line.facts, each.line.person_name, twin) for each, twin in found])
+    for (each, twin), more in zip(found, not_taken_over, strict=True):
+        line = each.line
+        line.verdict, line.image, line.reserved_key = Verdict.DUPLICATE, twin, ""
+        is_same = each.sha256 in (twin.sha256, twin.source_sha256)
+        line.reason = (SAME_FILE if is_same else INSTEAD) + said_of(twin, again) + more
+    return again
+
+
+def _find(job: IntakeJob, digests: Sequence[str]) -> dict[str, Image]:
     """Images that the job's collection has, by the sha256 among ``digests`` of their file or its source, or instead."""
     if not digests:
         return {}
@@ -52,16 +66,6 @@ def said_of(image: Image, again: Collection[UUID]) -> str:
     if image.pk in again:
         return " It was held, since its job was cancelled; it is processed now."
     return f" That image is held. {image.reason}".rstrip()
-
-
-def set_duplicates(found: Sequence[tuple[Checked, Image]], again: Collection[UUID]) -> None:
-    """``again``: those of the images that are processed once more, of `wanted_again`."""
-    not_taken_over = left_alone([(each.line.facts, each.line.person_name, twin) for each, twin in found])
-    for (each, twin), more in zip(found, not_taken_over, strict=True):
-        line = each.line
-        line.verdict, line.image, line.reserved_key = Verdict.DUPLICATE, twin, ""
-        is_same = each.sha256 in (twin.sha256, twin.source_sha256)
-        line.reason = (SAME_FILE if is_same else INSTEAD) + said_of(twin, again) + more
 
 
 def lock(lines: Iterable[IntakeLine]) -> Mapping[UUID, Image]:

@@ -32,17 +32,17 @@ Verdict = IntakeLine.Verdict
 # --- Putting in -------------------------------------------------------------------------------------------------------
 
 
-def store(total: int, put_in: Callable[[Callable[[IntakeLine], None]], IntakeJob]) -> tuple[IntakeJob, Counter[str]]:
-    """A bar of ``total`` files and every refusal while ``put_in`` stores them; the job, and how many had which verdict.
+def store(total: int, put_in: Callable[[Callable[[IntakeLine], None]], IntakeJob]) -> IntakeJob:
+    """A bar of ``total`` files and every refusal while ``put_in`` stores them; the job.
 
     ``put_in`` takes what hears of each line. Raises CommandError where files cannot be kept.
     """
     with _Storing(total) as storing:
-        return put_in(storing.on_line), storing.verdicts
+        return put_in(storing.on_line)
 
 
 def put_in_files(job: IntakeJob) -> Counter[str]:
-    """The same for the files of planned lines that wait: how many had which verdict.
+    """The same bar for the files of planned lines that wait: how many had which verdict.
 
     Raises CommandError where files cannot be kept or the job was ended, and SystemExit after Ctrl-C.
     """

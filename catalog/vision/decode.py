@@ -24,8 +24,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from catalog.vision import preprocess
 from catalog.vision.errors import ImageRefused
 from catalog.vision.foreign import foreign_content
-from catalog.vision.formats import FORMAT_NAMES, FORMATS, SNIFF_BYTES, Format, other_format, sniff
-from catalog.vision.frames import count_gif_frames, count_tiff_frames, webp_size
+from catalog.vision.formats import FORMAT_NAMES, FORMATS, SNIFF_BYTES, Format, other_format, sniff, webp_size
+from catalog.vision.frames import count_gif_frames, count_tiff_frames
 from catalog.vision.markers import reaches_pixels
 from catalog.vision.png_chunks import MOST_PROFILE, MOST_TEXT, too_much_beside_pixels
 from catalog.vision.types import DecodedImage, ImageHeader

@@ -1,4 +1,4 @@
-"""The image formats we take: their names, extensions and mime types, and how to tell them by their first bytes.
+"""The image formats we take: their names, extensions and mime types, and what their first bytes tell.
 
 HEIC is decoded by pi-heif, whose wheel bundles libheif and libde265 only, both LGPLv3 (its file LICENSES_bundled.txt);
 it has no HEVC encoder, so nothing of the GPL is in it. Its auxiliary images (thumbnails, depth maps) are never read.
@@ -98,6 +98,22 @@ def other_format(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "video"
     return next((name for signature, name in _OTHERS if head.startswith(signature)), None)
+
+
+def webp_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP's canvas by its first 30 bytes (RFC 9649, 2.5 to 2.7), None where they say nothing.
+
+    Pillow tells them when libwebp has made two canvases of that size.
+    """
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return None
 
 
 def _sniff_brands(head: bytes) -> Format | None:

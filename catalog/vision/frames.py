@@ -41,22 +41,6 @@ def _after_gif_blocks(data: bytes, at: int) -> int:
     return at + 1
 
 
-def webp_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP's canvas by its first 30 bytes (RFC 9649, 2.5 to 2.7), None where they say nothing.
-
-    Pillow tells them when libwebp has made two canvases of that size.
-    """
-    kind = head[12:16]
-    if kind == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
-    return None
-
-
 def count_tiff_frames(file: BinaryIO, limit: int) -> int:
     """Image file directories of a TIFF or BigTIFF, counting no further than ``limit`` + 1.
 

@@ -69,26 +69,20 @@ def normalised(image: DecodedImage, rule: str) -> tuple[bytes, ImageHeader] | No
     if kind == LONGEST and max(image.header.width, image.header.height) <= side:
         return None
     pixels = _fitted(image.pixels, side) if kind == SQUARE else _shrunk(image, side)
-    is_photograph = image.header.format in _OF_PHOTOGRAPHS
+    name = "JPEG" if image.header.format in _OF_PHOTOGRAPHS else "PNG"
     out = io.BytesIO()
-    if is_photograph:
-        pixels.save(out, "JPEG", quality=QUALITY, subsampling=0)
-    else:
-        pixels.save(out, "PNG")
-    name = "JPEG" if is_photograph else "PNG"
+    pixels.save(out, name, quality=QUALITY, subsampling=0)  # a PNG has neither
     return out.getvalue(), ImageHeader(name, *pixels.size, 1, 1, image.header.taken_at)
 
 
 def _shrunk(image: DecodedImage, side: int) -> PILImage:
     """The original's shape, its longest side at ``side``."""
-    scale = side / max(image.header.width, image.header.height)
-    size = (max(1, round(image.header.width * scale)), max(1, round(image.header.height * scale)))
+    size = preprocess.same_shape(image.header.width, image.header.height, side)
     return image.pixels.resize(size, Resampling.LANCZOS)
 
 
 def _fitted(pixels: PILImage, side: int) -> PILImage:
-    scale = side / max(pixels.size)
-    size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))
+    size = preprocess.same_shape(*pixels.size, side)
     square = Image.new("RGB", (side, side), "white")
     square.paste(pixels.resize(size, Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2))
     return square

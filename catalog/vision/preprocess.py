@@ -32,7 +32,7 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _REDUCIBLE = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"})  # modes whose pixels may be averaged as they are
-_STRIP = 1 << 19  # pixels that are converted at once
+_STRIP = 1 << 19  # pixels that are worked on at once
 
 
 def upright(image: PILImage, orientation: int) -> PILImage:
@@ -40,7 +40,7 @@ def upright(image: PILImage, orientation: int) -> PILImage:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def reduction(width: int, height: int, least: int = DECODED_SIDE) -> int:
+def reduction(width: int, height: int, least: int) -> int:
     """The largest power of two by which the longest side may be divided and stay at least ``least``."""
     factor = 1
     while max(width, height) // (factor * 2) >= least:
@@ -60,12 +60,20 @@ def reduced_rgb(image: PILImage, factor: int) -> PILImage:
         return to_rgb(image)
     averages_first = image.mode in _REDUCIBLE and "transparency" not in image.info
     reduced = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-    rows = max(1, _STRIP // (image.width * factor)) * factor
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+    for top, strip in strips(image, factor):
         rgb = to_rgb(strip.reduce(factor)) if averages_first else to_rgb(strip).reduce(factor)
         reduced.paste(rgb, (0, top // factor))
     return reduced
+
+
+def strips(image: PILImage, step: int = 1) -> Iterator[tuple[int, PILImage]]:
+    """Its rows from the top, some at once (``step`` or a multiple of it): the first one's number, and the part."""
+    rows = max(1, _STRIP // (image.width * step)) * step
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def to_rgb(image: PILImage) -> PILImage:
@@ -90,7 +98,7 @@ def _eight_bit(image: PILImage) -> PILImage:
     """
     low, high = _stretched_range(image)
     grey = Image.new("L", image.size)
-    for top, values in _strips(image):
+    for top, values in _values(image):
         stretched = (values - low) * (255.0 / max(high - low, 1e-12))
         grey.paste(Image.fromarray(stretched.astype(np.uint8)), (0, top))
     return grey
@@ -100,16 +108,14 @@ def _stretched_range(image: PILImage) -> tuple[float, float]:
     """What becomes 0 and what becomes 255."""
     if image.mode.startswith("I;16"):
         return 0.0, 65_280.0  # the upper byte
-    ranges = [(float(values.min()), float(values.max())) for _, values in _strips(image)]
+    ranges = [(float(values.min()), float(values.max())) for _, values in _values(image)]
     low, high = min(least for least, _ in ranges), max(most for _, most in ranges)
     return (0.0, 65_535.0) if image.mode == "I" and low >= 0 and high <= 65_535 else (low, high)
 
 
-def _strips(image: PILImage) -> Iterator[tuple[int, Matrix]]:
-    """Its rows from the top, some at once: the first one's number, and their values with 0 for what is not finite."""
-    rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+def _values(image: PILImage) -> Iterator[tuple[int, Matrix]]:
+    """Of each of its `strips` the first row's number, and the values with 0 for what is not finite."""
+    for top, strip in strips(image):
         yield top, np.nan_to_num(np.asarray(strip, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -121,11 +127,15 @@ def _on_white(image: PILImage) -> PILImage:
 
 def capped(image: PILImage, side: int) -> PILImage:
     """``image`` with its longest side at most ``side`` (antialiased), itself when it is small enough."""
-    scale = side / max(image.size)
-    if scale >= 1:
+    if side >= max(image.size):
         return image
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Resampling.BILINEAR, reducing_gap=2.0)
+    return image.resize(same_shape(*image.size, side), Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def same_shape(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height of the same shape with the longest side at ``side``."""
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def visible(box: Box, width: int, height: int) -> Box:

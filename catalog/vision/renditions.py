@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.vision.preprocess import same_shape
 from catalog.vision.types import DecodedImage
 
 QUALITY = 75  # WebP's own default
@@ -30,8 +31,7 @@ def render(image: DecodedImage, sizes: Sequence[int]) -> dict[int, bytes]:
 def _shrunk(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Mean of the area behind each pixel; OpenCV does it in a tenth of Pillow's time."""
     height, width = pixels.shape[:2]
-    scale = size / max(width, height)
-    if scale >= 1:
+    if size >= max(width, height):
         return pixels
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    target = same_shape(width, height, size)
     return np.asarray(cv2.resize(pixels, target, interpolation=cv2.INTER_AREA), np.uint8)

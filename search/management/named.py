@@ -1,18 +1,10 @@
-"""What the options of commands name."""
+"""What the options of commands name, besides collections (catalog.named)."""
 
 from __future__ import annotations
 
 from django.core.management.base import CommandError
 
-from catalog.models import Collection, EmbeddingModel
-
-
-def collection_named(name: str) -> Collection:
-    """Raises CommandError where there is none."""
-    collection = Collection.objects.filter(name=name).first()
-    if collection is None:
-        raise CommandError(f"There is no collection {name!r}.")
-    return collection
+from catalog.models import EmbeddingModel
 
 
 def models_of(pipeline: str | None) -> list[EmbeddingModel]:

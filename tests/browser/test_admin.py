@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import sign_in
 from tests.browser.driver import Watch, inspect
 from tests.browser.shop import EDITED, EDITOR, SPEECH, STAFF, group_photo
-from tests.browser.steps import AS_FILE, READY_MS, id_of, line, upload
+from tests.browser.steps import AS_FILE, READY_MS, id_of, key_of, line, upload
 from tests.drawn import BAD_FILES, photo
 from tests.stack import Stack, wait_for
 
@@ -59,7 +59,7 @@ def test_200_files_in_of_which_30_are_bad(staff: Page, collection: str, watch: W
     expect(line(staff, "again.jpg").locator("[data-link]")).to_have_attribute("href", line_link(staff, "good-0.jpg"))
     rows = site.sql(
         "SELECT count(*) FROM catalog_image i JOIN catalog_collection c ON c.id = i.collection_id WHERE c.id = %s",
-        collection.split("/")[-3],
+        key_of(collection),
     )
     assert rows == [(169,)]
     inspect(staff, "admin-upload")
@@ -177,7 +177,7 @@ def test_a_list_of_addresses_is_checked_begun_paused_and_cancelled(
     addresses.fill("https://shop.example/1.jpg\nhttps://shop.example/3.jpg")
     staff.get_by_role("button", name="Check and begin").click()
     expect(staff.locator("[data-line][data-state='waiting']")).to_have_count(2)
-    job = staff.url.split("/")[-3]
+    job = key_of(staff.url)
     staff.get_by_role("button", name="Pause").click()
     expect(staff.locator("[data-job-says]")).to_contain_text("Paused")
     expect(staff.get_by_role("button", name="Pause")).to_be_hidden()

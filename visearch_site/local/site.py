@@ -69,16 +69,17 @@ def _web(host: str, port: int) -> Program:
 
 def _worker() -> Program:
     processes = _number("VISEARCH_WORKER_PROCESSES", usable_cores(), maximum=1024)
-    return _python(
-        *("worker", "celery", "-A", "visearch_site", "worker", "-Q", "vision,index", f"--concurrency={processes}"),
-        *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
-    )
+    return _celery_worker("worker", "-Q", "vision,index", f"--concurrency={processes}")
 
 
 def _intake() -> Program:
     """Fetches addresses in one small process, so that slow servers never keep images waiting."""
+    return _celery_worker("intake", "-n", "intake@%h", "-Q", "intake", "--concurrency=1")
+
+
+def _celery_worker(name: str, *options: str) -> Program:
     return _python(
-        *("intake", "celery", "-A", "visearch_site", "worker", "-n", "intake@%h", "-Q", "intake", "--concurrency=1"),
+        *(name, "celery", "-A", "visearch_site", "worker", *options),
         *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
     )
 

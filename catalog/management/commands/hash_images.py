@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from catalog.duplicates.filling import fill
-from catalog.models import Collection, Image
+from catalog.models import Image
+from catalog.named import collection_named
 
 SAID_EVERY = 1000
 
@@ -22,10 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         images = Image.objects.all()
         if options["collection"]:
-            collection = Collection.objects.filter(name=options["collection"]).first()
-            if collection is None:
-                raise CommandError(f"There is no collection {options['collection']!r}.")
-            images = images.filter(collection=collection)
+            images = images.filter(collection=collection_named(options["collection"]))
         done = left = 0
         for image, problem in fill(images):
             done, left = done + (not problem), left + bool(problem)

@@ -77,11 +77,10 @@ class Command(BaseCommand):
             {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[action](job)
 
     def _tell(self, job: IntakeJob) -> None:
-        now = progress_of(job)
         job.refresh_from_db()
+        now = progress_of(job)
+        state = state_of_job(job, total=now.total, waiting=now.waiting)
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(now.verdicts.items())) or "no lines"
-        self.stdout.write(
-            f"{job.get_source_display()} into {job.collection}, {job.state}: {counts}; {now.waiting} to do"
-        )
+        self.stdout.write(f"{job.get_source_display()} into {job.collection}, {state}: {counts}; {now.waiting} to do")
         if said := files_lie_idle(job):
             self.stdout.write(said)

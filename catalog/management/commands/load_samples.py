@@ -33,7 +33,7 @@ class Command(BaseCommand):
             samples = loading.missing(chosen, at_most)
         except SamplesMissing as error:
             raise CommandError(str(error)) from error
-        job, _verdicts = store(len(samples), partial(loading.load, chosen, samples))
+        job = store(len(samples), partial(loading.load, chosen, samples))
         self.stdout.write(f"{chosen.name}: {len(samples)} new")
         if wait:
             follow(job, self.stdout, self.stderr)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from catalog.models import Collection, Image
+from catalog.models import Image
+from catalog.named import collection_named
 from catalog.uploads import process_again
 
 
@@ -21,9 +22,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         images = Image.objects.all() if options["all"] else Image.objects.filter(status=Image.Status.FAILED)
         if options["collection"]:
-            collection = Collection.objects.filter(name=options["collection"]).first()
-            if collection is None:
-                raise CommandError(f"There is no collection {options['collection']!r}.")
-            images = images.filter(collection=collection)
+            images = images.filter(collection=collection_named(options["collection"]))
         count = process_again(list(images.values_list("pk", flat=True)))
         self.stdout.write(f"{count} images are queued and will be processed again.")

@@ -17,8 +17,9 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,8 +27,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 from PIL.Image import Image as PILImage
 
-from catalog.vision import normalising
-from catalog.vision.decode import MOST_MEMORY, decode, read_header, too_much_memory
+from catalog.vision import normalising, preprocess
+from catalog.vision.decode import MOST_MEMORY, decode, read_header, read_image, too_much_memory
 from catalog.vision.errors import ImageRefused
 from catalog.vision.helper import messages
 from catalog.vision.helper.messages import INSPECT, MOST_BYTES, SHARED_BYTES, Request
@@ -35,6 +36,7 @@ from catalog.vision.helper.messages import INSPECT, MOST_BYTES, SHARED_BYTES, Re
 Hashes = Callable[[PILImage], tuple[int, int] | None]
 
 _ROOM = 24 << 20  # of MOST_MEMORY, for pages of libraries that nobody needed yet
+_LITTLE = 4 << 20  # bytes that may stay mapped with the last file: to map them again takes longer than to copy them
 _MOST_FILES = 64  # of which scipy is read through some
 _REST = 1  # seconds without anybody who asks
 _SECONDS = 10  # of the processor for a file: a second line, should nobody be there to kill it
@@ -52,7 +54,8 @@ def main(sock: socket.socket, shared: mmap.mmap) -> None:
         request = Request.from_bytes(message)
         hashes = _hashes(sock) if request.task == INSPECT else None
         _allow(_SECONDS)
-        shared.madvise(mmap.MADV_DONTNEED)  # what of the last file lies in it is no part of this one's memory
+        if shared.tell() > _LITTLE:  # what of the last file lies in it is no part of this one's memory
+            shared.madvise(mmap.MADV_DONTNEED)
         with os.fdopen(files[0], "rb") as file:
             answer = _answer(file, request, shared, hashes)
         sock.send(messages.dumps(answer))
@@ -92,27 +95,29 @@ def _answer(file: BinaryIO, request: Request, shared: mmap.mmap, hashes: Hashes 
 
 
 def _read(file: BinaryIO, request: Request, shared: mmap.mmap) -> dict[str, Any]:
-    image = decode(file, read_header(file, None, request.limits))
-    _share(image.pixels, shared)
+    image = read_image(file, None, request.limits)
+    # Strip by strip: all of them at once would be as much memory again, had anew from the system for each image.
+    _share((strip.tobytes() for _, strip in preprocess.strips(image.pixels)), shared)
     width, height = image.pixels.size
-    return {"header": messages.header_fields(image.header), "size": {"width": width, "height": height}}
+    return {"header": asdict(image.header), "size": {"width": width, "height": height}}
 
 
 def _inspect(file: BinaryIO, request: Request, shared: mmap.mmap, hashes: Hashes) -> dict[str, Any]:
     header = read_header(file, None, request.limits)
     image = decode(file, header, normalising.least_side(request.normalise))
     made = normalising.normalised(image, request.normalise)
-    answer = {"header": messages.header_fields(header), "hashes": hashes(image.pixels), "normalised": None}
+    answer = {"header": asdict(header), "hashes": hashes(image.pixels), "normalised": None}
     if made is not None:
         data, kept = made
-        shared[: len(data)] = data
-        answer["normalised"] = {"bytes": len(data), "header": messages.header_fields(kept)}
+        _share([data], shared)
+        answer["normalised"] = {"bytes": len(data), "header": asdict(kept)}
     return answer
 
 
-def _share(pixels: PILImage, shared: mmap.mmap) -> None:
-    data = pixels.tobytes()
-    shared[: len(data)] = data
+def _share(parts: Iterable[bytes], shared: mmap.mmap) -> None:
+    shared.seek(0)
+    for part in parts:
+        shared.write(part)
 
 
 # --- Limits -----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def _ask(
 ) -> Answered:
     """``read`` what a child answers; of one that died, or was short of memory from files before, a fresh one's."""
     check_file(file, name, request.limits)
-    with _pool.turn(), handed_over(file) as descriptor:  # whoever waits for a turn holds no copy of its file
+    with _pool.turns, handed_over(file) as descriptor:  # whoever waits for a turn holds no copy of its file
         try:
             return _once(request, descriptor, read, fresh=False)
         except (Died, Garbled) as error:
@@ -141,12 +141,7 @@ class _Pool:
         """In a child of a fork: those that are here are our parent's, and a thread of its may have held the lock."""
         self._lock = threading.Lock()
         self._idle: list[Child] = []
-        self._turns = threading.BoundedSemaphore(self._most)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        with self._turns:
-            yield
+        self.turns = threading.BoundedSemaphore(self._most)
 
     @contextmanager
     def child(self, *, fresh: bool) -> Iterator[Child]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from catalog.vision import preprocess
@@ -133,16 +133,13 @@ def hashes(said: Any) -> tuple[int, int] | None:
     most = 1 << 63
     if not isinstance(said, list) or len(said) != 2:
         raise Garbled("no hashes")
-    return _number(dict(enumerate(said)), 0, -most, most - 1), _number(dict(enumerate(said)), 1, -most, most - 1)
+    phash, mirrored = (_whole(each, "hash", -most, most - 1) for each in said)
+    return phash, mirrored
 
 
 def length(said: Any) -> int:
     """Bytes of a file in shared memory. Raises Garbled."""
     return _number(said, "bytes", 1, SHARED_BYTES)
-
-
-def header_fields(of: ImageHeader) -> dict[str, Any]:
-    return {field.name: getattr(of, field.name) for field in fields(of)}
 
 
 def _refused(said: Any) -> ImageRefused:
@@ -162,8 +159,11 @@ def _text(said: Any, key: str) -> str:
     return value
 
 
-def _number(said: Any, key: Any, least: int, most: int) -> int:
-    value = said.get(key) if isinstance(said, dict) else None
+def _number(said: Any, key: str, least: int, most: int) -> int:
+    return _whole(said.get(key) if isinstance(said, dict) else None, key, least, most)
+
+
+def _whole(value: Any, what: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise Garbled(f"no {key}")
+        raise Garbled(f"no {what}")
     return value

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from catalog.embedding_models import runnable_models, serving_model
 from catalog.exceptions import CatalogError, VisionError
 from catalog.models import Collection, EmbeddingModel
+from catalog.named import collection_named
 from catalog.vision import registry
 from search.engines.durable import write_whole
 from search.evaluation.collections import check_not_in, read_collection
@@ -32,7 +33,6 @@ from search.evaluation.preview import proposal
 from search.evaluation.records import CannotAdopt, adopt, keep, limits_of, metric_of
 from search.evaluation.thresholds import FEW_PAIRS, NEAR_RATE, SAME_RATE
 from search.evaluation.words import summary
-from search.management.named import collection_named
 from search.models import EvaluationRun
 
 CANNOT = (CatalogError, VisionError, NotMeasurable, QueriesInCatalogue, CannotAdopt, ImproperlyConfigured)

@@ -26,12 +26,13 @@ from tqdm import tqdm
 from catalog.embedding_models import previous_model, register_models, serving_model
 from catalog.exceptions import CatalogError, VisionError
 from catalog.models import EmbeddingModel
+from catalog.named import collection_named
 from catalog.vision import registry
 from search.evaluation.folders import read_folder
 from search.evaluation.labelled import QueriesInCatalogue, Reading
 from search.evaluation.metrics import NotMeasurable
 from search.management.following import follow_filling
-from search.management.named import collection_named, model_named, models_of
+from search.management.named import model_named, models_of
 from search.management.serving import ask_workers, go_back, serve, shown_on
 from search.switching import background, comparing, removal
 from search.switching.ready import Ready, ready

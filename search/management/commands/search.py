@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from catalog.exceptions import CatalogError, VisionError
 from catalog.models import Collection
+from catalog.named import collection_named
 from catalog.vision import helper, registry
 from search.exceptions import SearchError
 from search.explaining import told
-from search.management.named import collection_named
 from search.querying import MAX_K, Answer, SearchOptions, search_by_image
 
 

@@ -15,9 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from catalog.models import EmbeddingModel
+from catalog.named import collection_named
 from catalog.vision import registry
 from catalog.vision.errors import VisionError
-from search.management.named import collection_named
 from search.management.serving import serve
 from search.teaching.errors import TeachingFailed, TeachingRefused
 from search.teaching.reading import LabelSource

@@ -227,3 +227,16 @@ def test_an_images_page_says_what_it_looks_like_and_of_what_it_is_a_version(cast
     answer = editor.post(reverse("admin:catalog_nearduplicate_unlink", args=[noted.image_id]), follow=True)
     assert told(answer) == "new 1 is an image of its own again."
     assert "A version of" not in page(noted.image)
+
+
+def test_who_may_not_choose_is_not_led_to_the_choices(cast: Cast) -> None:
+    noted = pair(cast.private)
+    client = staff_client(cast, "editor")
+    address = reverse("admin:catalog_image_change", args=[noted.image_id])
+    link = f"{PAGE}?collection={cast.private.pk}"
+    assert link in client.get(address).content.decode()
+    group = cast.editor.groups.get(name="editors")
+    group.permissions.remove(*group.permissions.filter(codename="change_image"))
+    page = client.get(address).content.decode()
+    assert "Looks like" in page
+    assert link not in page

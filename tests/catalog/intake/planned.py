@@ -35,6 +35,12 @@ def stored(job: IntakeJob, status: str = "queued", **facts: Any) -> Image:
     return image
 
 
+def state(image: Image) -> tuple[str, str]:
+    """Its status as it is now, and what it is held for."""
+    image.refresh_from_db()
+    return image.status, image.held_for
+
+
 def let_all_rest_be_over() -> None:
     """As if a minute had gone by: leases have run out, and rests are over."""
     past = timezone.now() - timedelta(seconds=1)

@@ -260,5 +260,8 @@ def test_a_job_is_looked_at_and_changed(shop: Collection) -> None:
     jobs.cancel(job)
     assert "Deleted" in run("intake_job", job.pk, "delete")
     assert not IntakeJob.objects.exists()
+    over = plan(shop, addresses(1))
+    over.lines.update(verdict="duplicate")
+    assert "shop, finished: 1 duplicate; 0 to do" in run("intake_job", over.pk)
     with pytest.raises(CommandError, match="There is no job"):
         run("intake_job", "00000000-0000-0000-0000-000000000000")

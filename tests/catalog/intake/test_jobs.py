@@ -21,7 +21,7 @@ from catalog.models import Collection, Image, IntakeJob, IntakeLine, NearDuplica
 from catalog.tasks import sweep
 from catalog.uploads import process_again
 from tests.cast import make_image
-from tests.catalog.intake.planned import addresses, let_all_rest_be_over, plan, stored, verdicts
+from tests.catalog.intake.planned import addresses, let_all_rest_be_over, plan, state, stored, verdicts
 from tests.library import (
     InThread,
     process_all,
@@ -34,11 +34,6 @@ from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
 URLS = IntakeJob.Source.URLS
-
-
-def state(image: Image) -> tuple[str, str]:
-    image.refresh_from_db()
-    return image.status, image.held_for
 
 
 # --- Planned ----------------------------------------------------------------------------------------------------------

@@ -309,3 +309,4 @@ def test_addresses_of_running_jobs_are_counted(shop: Collection) -> None:
     jobs.pause(plan(shop, addresses(5)))
     files(shop, 2)
     assert lines.waiting_addresses() == 3
+    assert lines.waiting_addresses(2) == 2

@@ -16,7 +16,7 @@ from catalog.intake.jobs import PlannedLine
 from catalog.models import Collection, Image, IntakeJob, IntakeLine
 from catalog.uploads import Arrival, receive_many
 from tests.cast import make_image
-from tests.catalog.intake.planned import plan, stored
+from tests.catalog.intake.planned import plan, state, stored
 from tests.drawn import image_file
 from tests.library import InThread, files_in, put, put_image
 
@@ -34,11 +34,6 @@ def brought(shop: Collection, data: bytes) -> tuple[IntakeJob, Image]:
     [line] = receive_many(job, [Arrival(io.BytesIO(data), "a.jpg", line=job.lines.get())])
     assert line.image is not None
     return job, line.image
-
-
-def state(image: Image) -> tuple[str, str]:
-    image.refresh_from_db()
-    return image.status, image.held_for
 
 
 # --- Held -------------------------------------------------------------------------------------------------------------

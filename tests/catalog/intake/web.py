@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.file_server import running
+
 Answer = tuple[int, dict[str, str], bytes]
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -96,19 +98,11 @@ def serving() -> Iterator[Web]:
             pass
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
         def handle_error(self, *_: Any) -> None:
             """Whoever asked was killed."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    web.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield web
-    finally:
-        web.gate.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(Server(("127.0.0.1", 0), Handler)) as web.port:
+        try:
+            yield web
+        finally:
+            web.gate.set()

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Image as PILImage
 
+from tests.drawn import png_chunk
+
 # Two halves, red and blue, 64 x 48; the second also says "rotate by 90 degrees clockwise" in its container and in its
 # EXIF data, as phones do. No encoder for HEIC is among our dependencies.
 HEIC = base64.b64decode(
@@ -75,12 +77,8 @@ def with_exif(image: PILImage, plugin: str, orientation: int | None = None, take
 def png_bomb(side: int) -> io.BytesIO:
     """A small PNG file that says it has ``side`` x ``side`` pixels, and does."""
     row = zlib.compress(bytes(side + 1), 9)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", row) + chunk(b"IEND", b""))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", row) + png_chunk(b"IEND", b""))
 
 
 def animation(plugin: str, frames: int, side: int = 16) -> io.BytesIO:

@@ -204,7 +204,7 @@ def test_the_last_image_is_not_kept_until_the_next_one() -> None:
 
 def test_whoever_waits_for_a_turn_holds_no_copy_of_its_file(monkeypatch: pytest.MonkeyPatch, long_work: bytes) -> None:
     """Many that send large files at once would fill the memory with them."""
-    monkeypatch.setattr(client._pool, "_turns", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(client._pool, "turns", threading.BoundedSemaphore(1))
     monkeypatch.setattr(children, "SECONDS", 0.3)
     works = [InThread(lambda: helper.inspect(io.BytesIO(long_work), "a.jpg", LIMITS)) for _ in range(2)]
     most = 0

@@ -68,7 +68,7 @@ IMPORT_ALL = """
 from django.core.management import call_command
 for folder, name, pipeline in {sets}:
     call_command("import_folder", folder, collection=name, pipelines=pipeline, public=True, face_search="everyone",
-                 no_wait=True)
+                 no_wait=True, skip_checks=False)  # as on the command line, where they load the site's addresses first
 """
 
 

@@ -172,5 +172,7 @@ def clean(name: str) -> str:
 
     No half characters of a name that is not UTF-8, no control characters, and none that turn the direction of reading.
     """
+    if name.isascii() and name.isprintable():
+        return name
     text = name.encode(errors="replace").decode()
     return "".join(each for each in text if unicodedata.category(each) != "Cc" and each not in _TURNING)

@@ -29,8 +29,7 @@ from typing import BinaryIO, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, models, transaction
-from django.db.models import Case, Value, When
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -303,16 +302,21 @@ def _row(job: IntakeJob, checked: Checked, columns: Mapping[str, str]) -> Image:
 
 
 def _finish(batch: Sequence[Checked]) -> None:
-    """Give the lines their verdict. Raises _GivenUp where one is no longer ours."""
-    mine = IntakeLine.objects.filter(
-        pk__in=[each.line.pk for each in batch],
-        verdict=Verdict.RECEIVING,
-        reserved_key__in=[each.line.reserved_key for each in batch],  # another one's where it was planned, and retaken
-    )
-    whens = [When(pk=each.line.pk, then=Value(each.image_id)) for each in batch]
-    image = Case(*whens, output_field=models.UUIDField())
-    if mine.update(verdict=Verdict.STORED, image=image, ended_at=timezone.now()) < len(batch):
-        raise _GivenUp
+    """Give the lines their verdict. Raises _GivenUp where one is no longer ours.
+
+    In plain SQL: as expressions of Django's this takes as long as to insert the images.
+    """
+    ours = [(each.line.pk, each.line.reserved_key, each.image_id) for each in batch]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE catalog_intakeline AS line SET verdict = %s, image_id = stored.image_id, ended_at = %s"
+            " FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS stored(id, reserved_key, image_id)"
+            # another key where the line was planned, and retaken
+            " WHERE line.id = stored.id AND line.reserved_key = stored.reserved_key AND line.verdict = %s",
+            [Verdict.STORED.value, timezone.now(), *map(list, zip(*ours, strict=True)), Verdict.RECEIVING.value],
+        )
+        if cursor.rowcount < len(ours):
+            raise _GivenUp
 
 
 def _take_back(job: IntakeJob, checked: Checked, error: IntegrityError | _GivenUp) -> None:

@@ -30,9 +30,9 @@ from django.db import Error as DatabaseError
 from redis.exceptions import RedisError
 
 from catalog import queues, workers
-from catalog.vision import providers, registry
+from catalog.vision import helper, providers, registry
 from catalog.vision.cores import usable_cores
-from catalog.vision.errors import VisionError
+from catalog.vision.errors import DecoderUnavailable, VisionError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "visearch_site.settings")
 
@@ -145,6 +145,10 @@ def load_networks(**_: object) -> None:
         except (VisionError, ImproperlyConfigured) as error:
             logger.error("networks of the pipeline %s are not loaded: %s", pipeline, error)
             whole = False
+    try:
+        helper.prepare(settings.VISEARCH_LANES)
+    except DecoderUnavailable as error:
+        logger.error("images cannot be read: %s", error)
     if whole:
         logger.info("networks loaded, they run on %s", ", ".join(providers.in_use()) or "nothing: none is needed")
     workers.report()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, WebPImagePlugin  # noqa: F401 - else Pillow loads all formats there are for it
 
 from catalog.vision.preprocess import same_shape
 from catalog.vision.types import DecodedImage

@@ -15,6 +15,7 @@ from catalog.intake import folders
 from catalog.intake.errors import JobError
 from catalog.management import intake_options as shared
 from catalog.management.following import follow, put_in_files, tell_alike, told
+from catalog.vision import helper
 
 
 class Command(BaseCommand):
@@ -34,6 +35,7 @@ class Command(BaseCommand):
         if not folder.is_dir():
             raise CommandError(f"{folder} is not a folder. Give the folder that holds the images.")
         rule = shared.rule_of(options)  # before a collection is made
+        helper.prepare_to_inspect()  # while the folder is looked through
         plan = folders.FolderImport(
             folder=folder,
             collection=shared.collection_of(options, self.stdout),

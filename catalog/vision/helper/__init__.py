@@ -6,6 +6,6 @@ children.SECONDS of time. It is handed a file and shared memory and answers in J
 (messages.py). Where it dies or is killed, the file is refused and the next one gets another child.
 """
 
-from catalog.vision.helper.client import Inspected, Normalised, inspect, read_image
+from catalog.vision.helper.client import Inspected, Normalised, inspect, prepare, prepare_to_inspect, read_image
 
-__all__ = ["Inspected", "Normalised", "inspect", "read_image"]
+__all__ = ["Inspected", "Normalised", "inspect", "prepare", "prepare_to_inspect", "read_image"]

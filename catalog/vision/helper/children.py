@@ -52,6 +52,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._shared: mmap.mmap | None = None
+        self._shares = False
         self._descriptors: list[int] = []
         _all.add(self)
         try:
@@ -113,10 +114,14 @@ class Child:
     def shared(self, length: int) -> memoryview:
         """So many bytes from the beginning of what it shares with us, until it is asked again."""
         assert self._shared is not None
+        self._shares = True
         return memoryview(self._shared)[:length]
 
     def forget(self) -> None:
-        """Tell it that what it shares was read, and may be given back."""
+        """Tell it that what it shares was read, and may be given back; nothing where nothing was."""
+        if not self._shares:
+            return
+        self._shares = False
         assert self._socket is not None
         with contextlib.suppress(OSError):  # it has ended: whoever asks it next finds out
             self._socket.send(messages.TAKEN)

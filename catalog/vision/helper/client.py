@@ -6,11 +6,12 @@ their turn, which is not counted as the file's time.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -28,6 +29,7 @@ from catalog.vision.types import DecodedImage, ImageHeader
 
 _FILES_OF_A_CHILD = 1000  # then another takes over: what libraries do not give back is given back with it
 _TOO_MUCH_MEMORY = "too-much-memory"
+_DOT = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"  # one pixel
 
 Answered = TypeVar("Answered")
 
@@ -90,6 +92,22 @@ def _read(said: dict[str, Any], child: Child, request: Request) -> DecodedImage:
     return DecodedImage(Image.frombytes("RGB", size, child.shared(size[0] * size[1] * len("RGB"))), header)
 
 
+def prepare(count: int) -> None:
+    """Have so many children there, at most those that are asked at once, before a file comes that waits for them.
+
+    Raises DecoderUnavailable.
+    """
+    _pool.fill(count)
+
+
+def prepare_to_inspect() -> None:
+    """Have a child started that has loaded what hashes, while the caller does something else; `inspect` waits for it.
+
+    Where it cannot be started, the first file says so.
+    """
+    _pool.start_ahead()
+
+
 # --- Asking -----------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +159,7 @@ class _Pool:
         """In a child of a fork: those that are here are our parent's, and a thread of its may have held the lock."""
         self._lock = threading.Lock()
         self._idle: list[Child] = []
+        self._ahead: threading.Thread | None = None
         self.turns = threading.BoundedSemaphore(self._most)
 
     @contextmanager
@@ -157,8 +176,35 @@ class _Pool:
             raise
         self._put_back(child, answered=True)
 
+    def fill(self, count: int) -> None:
+        for _ in range(min(count, self._most) - self._resting()):
+            self._put_back(Child(), answered=True)
+
+    def _resting(self) -> int:
+        """How many wait for a file; those that have ended meanwhile take up no room any more."""
+        with self._lock:
+            ended = [each for each in self._idle if not each.is_alive]
+            self._idle = [each for each in self._idle if each not in ended]
+            count = len(self._idle)
+        for each in ended:
+            each.end()
+        return count
+
+    def start_ahead(self) -> None:
+        if self._ahead is not None or self._resting():
+            return
+        self._ahead = threading.Thread(target=self._start_and_load, name="decoder-ahead", daemon=True)
+        self._ahead.start()
+
+    def _start_and_load(self) -> None:
+        with suppress(OSError, Died, Late), handed_over(io.BytesIO(_DOT)) as file, self.child(fresh=True) as child:
+            child.ask(Request(INSPECT, Limits()).to_bytes(), file)
+
     def _rested(self) -> Child | None:
         """One that nobody asks, and that has not ended meanwhile."""
+        if (ahead := self._ahead) is not None:
+            ahead.join()
+            self._ahead = None
         while True:
             with self._lock:
                 child = self._idle.pop() if self._idle else None

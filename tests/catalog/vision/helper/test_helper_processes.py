@@ -360,3 +360,40 @@ def test_nothing_is_waited_for_at_the_end() -> None:
     )
     assert done.stderr == ""
     wait_for("its child to end", lambda: is_gone(int(done.stdout)))
+
+
+# --- Before the first file --------------------------------------------------------------------------------------------
+
+
+def running() -> set[int]:
+    return {each.pid for each in list(children._all) if each.is_alive}
+
+
+def test_a_child_is_there_before_the_first_file_and_reads_it() -> None:
+    helper.prepare(1)
+    there = running()
+    assert len(there) == 1
+    assert_next_file_is_read()
+    assert running() == there
+
+
+def test_no_more_children_are_prepared_than_are_asked_at_once() -> None:
+    helper.prepare(50)
+    helper.prepare(50)
+    assert len(running()) == client._pool._most
+
+
+def test_the_first_file_waits_for_a_child_that_is_being_started() -> None:
+    helper.prepare_to_inspect()
+    helper.prepare_to_inspect()
+    assert helper.inspect(io.BytesIO(GOOD), "a.jpg", LIMITS).header.width == 200
+    assert len(running()) == 1
+
+
+def test_a_child_that_cannot_be_started_ahead_is_told_of_by_the_first_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_COMMAND", ("/nowhere/python",))
+    helper.prepare_to_inspect()
+    with pytest.raises(DecoderUnavailable, match="cannot be started"):
+        helper.inspect(io.BytesIO(GOOD), "a.jpg", LIMITS)
+    with pytest.raises(DecoderUnavailable, match="cannot be started"):
+        helper.prepare(1)

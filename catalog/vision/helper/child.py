@@ -66,8 +66,12 @@ def _forget_at_rest(sock: socket.socket, shared: mmap.mmap) -> None:
     poller = select.poll()
     poller.register(sock, select.POLLIN)
     if not poller.poll(1000 * _REST):
-        with suppress(OSError):  # a system that cannot do that: the next image is written over it
-            shared.madvise(mmap.MADV_REMOVE)
+        _give_back(shared)
+
+
+def _give_back(shared: mmap.mmap) -> None:
+    with suppress(OSError):  # a system that cannot do that: the next image is written over it
+        shared.madvise(mmap.MADV_REMOVE)
 
 
 @cache
@@ -87,6 +91,7 @@ def _answer(file: BinaryIO, request: Request, shared: mmap.mmap, hashes: Hashes 
     except ImageRefused as refusal:
         return messages.refusal(refusal)
     except MemoryError:
+        _give_back(shared)  # nobody will say that it was read
         return messages.refusal(too_much_memory())
     except OSError as error:
         if error.errno is None:  # not of the system: Pillow's, of what it should not say here

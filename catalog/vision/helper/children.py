@@ -1,4 +1,4 @@
-"""The children that decode: started when they are needed, kept for the next file, killed when they take too long."""
+"""The children that decode: started ahead or when needed, kept for the next file, killed when they take too long."""
 
 from __future__ import annotations
 
@@ -118,10 +118,12 @@ class Child:
         return memoryview(self._shared)[:length]
 
     def forget(self) -> None:
-        """Tell it that what it shares was read, and may be given back; nothing where nothing was."""
+        """Tell it that what it shares was read, and may be given back; nothing to one that has never shared any.
+
+        After every file then, also one of which nothing was read: the one before may have had no second to rest.
+        """
         if not self._shares:
             return
-        self._shares = False
         assert self._socket is not None
         with contextlib.suppress(OSError):  # it has ended: whoever asks it next finds out
             self._socket.send(messages.TAKEN)

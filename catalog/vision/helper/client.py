@@ -197,7 +197,8 @@ class _Pool:
         self._ahead.start()
 
     def _start_and_load(self) -> None:
-        with suppress(OSError, Died, Late), handed_over(io.BytesIO(_DOT)) as file, self.child(fresh=True) as child:
+        # Whatever it is: the first file says it, or this process is about to end and has ended all children.
+        with suppress(Exception), handed_over(io.BytesIO(_DOT)) as file, self.child(fresh=True) as child:
             child.ask(Request(INSPECT, Limits()).to_bytes(), file)
 
     def _rested(self) -> Child | None:

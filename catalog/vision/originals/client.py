@@ -261,10 +261,11 @@ def _close(pipe: IO[bytes] | None) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    found = {name: value for name, value in os.environ.items() if not _SECRET.search(name.upper())}
-    # On processors with AVX-512 VNNI TensorFlow 2.21 takes oneDNN by itself, which convolves a batch of none to a wrong
-    # shape: mtcnn then fails for every image in which its first network finds nothing.
-    found |= {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONUNBUFFERED": "1", **ON_CPU}
+    # On processors with AVX-512 VNNI TensorFlow 2.21 takes oneDNN if not told otherwise, which makes of a batch of none
+    # one of the wrong shape: mtcnn then fails for every image in which its first network finds nothing.
+    found = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    found |= {name: value for name, value in os.environ.items() if not _SECRET.search(name.upper())}
+    found |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", **ON_CPU}
     if threads:
         found |= {
             "TF_NUM_INTRAOP_THREADS": str(threads),

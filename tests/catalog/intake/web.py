@@ -51,28 +51,31 @@ class Web:
         self.pages[path] = [(200, JPEG, each) if isinstance(each, bytes) else each for each in answers]
         return f"http://{self.host}{path}"
 
-    def answer(self, path: str) -> Answer:
+    def answer(self, path: str) -> tuple[Answer, bool]:
+        """And whether it goes out whole, whoever closes the gate meanwhile."""
         with self._lock:
             self.asked[path] += 1
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             if sum(self.asked.values()) > self.passes:
                 self.gate.clear()
-        self.gate.wait(0 if self.drips else 30)
+            is_whole = self.gate.is_set()
+        if not is_whole:
+            self.gate.wait(0 if self.drips else 30)
         time.sleep(0.01)  # long enough that others can be seen beside it
         with self._lock:
             self.at_once -= 1
             left = self.pages.get(path, [(404, {}, b"")])
-            return left.pop(0) if len(left) > 1 else left[0]
+            return left.pop(0) if len(left) > 1 else left[0], is_whole
 
     def open(self) -> None:
         """Everything goes out, and the gate stays open."""
         self.passes = math.inf
         self.gate.set()
 
-    def parts(self, body: bytes) -> Iterator[bytes]:
+    def parts(self, body: bytes, is_whole: bool) -> Iterator[bytes]:
         sent = 0
-        while self.drips and sent < len(body) and not self.gate.wait(1):
+        while self.drips and not is_whole and sent < len(body) and not self.gate.wait(1):
             yield body[sent : sent + 1]
             sent += 1
         yield body[sent:]
@@ -85,13 +88,13 @@ def serving() -> Iterator[Web]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, headers, body = web.answer(self.path)
+            (status, headers, body), is_whole = web.answer(self.path)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            for part in web.parts(body):
+            for part in web.parts(body, is_whole):
                 self.wfile.write(part)
 
         def log_message(self, *_: Any) -> None:

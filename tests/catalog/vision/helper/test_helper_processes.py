@@ -397,3 +397,17 @@ def test_a_child_that_cannot_be_started_ahead_is_told_of_by_the_first_file(monke
         helper.inspect(io.BytesIO(GOOD), "a.jpg", LIMITS)
     with pytest.raises(DecoderUnavailable, match="cannot be started"):
         helper.prepare(1)
+
+
+def test_an_image_is_forgotten_also_where_another_file_followed_at_once() -> None:
+    helper.read_image(io.BytesIO(GOOD), "a.jpg", LIMITS)
+    helper.inspect(io.BytesIO(GOOD), "a.jpg", LIMITS)  # of which nothing is shared
+    [child] = [each for each in list(children._all) if each.asked == 2]
+    assert child._shared is not None
+    wait_for("the image to be forgotten", lambda: not any(child._shared[: 200 * 150 * 3]))
+
+
+def test_a_process_that_ends_while_one_is_started_ahead_says_nothing() -> None:
+    ahead = "from catalog.vision import helper; helper.prepare_to_inspect()"
+    ended = subprocess.run([sys.executable, "-c", ahead], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""

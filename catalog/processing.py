@@ -42,7 +42,9 @@ def process_batch(first: UUID | None = None) -> int:
     Images whose models are missing are given back and wait until somebody mends it; those of other pipelines go on.
     """
     token, images = retry_while_away(lambda: claims.claim(first, settings.VISEARCH_BATCH))
-    for pipelines, group in _by_pipelines(images).items():
+    for number, (pipelines, group) in enumerate(_by_pipelines(images).items()):
+        if number:
+            retry_while_away(partial(claims.renew, token))  # the groups before it took their time
         try:
             _process(token, group, retry_while_away(partial(runnable_models, pipelines)))
         except (ModelUnavailable, NoServingModel) as error:
@@ -119,13 +121,16 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
     renewed = time.monotonic()
     seen: list[tuple[Image, dict[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
 
+    def renew_in_time() -> None:
+        nonlocal renewed
+        if time.monotonic() > renewed + settings.VISEARCH_LEASE_SECONDS / 4:
+            retry_while_away(partial(claims.renew, token))
+            renewed = time.monotonic()
+
     def decoded() -> Iterator[tuple[DecodedImage, Sequence[str]]]:
         """One at a time, so that the pixels of one image are held at once; renditions are made of them on the way."""
-        nonlocal renewed
         for image in images:
-            if time.monotonic() > renewed + settings.VISEARCH_LEASE_SECONDS / 4:
-                retry_while_away(partial(claims.renew, token))
-                renewed = time.monotonic()
+            renew_in_time()
             pixels = _decode(token, image)
             if pixels is not None:
                 logger.info("extracting image %s", image.pk)
@@ -133,6 +138,7 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
                 yield pixels, pipelines
 
     extractions = extract_many(decoded(), embedders_of(models))
+    renew_in_time()  # what was found is still to be stored
     return [Outcome(*one, extraction.regions) for one, extraction in zip(seen, extractions, strict=True)]
 
 
@@ -194,7 +200,6 @@ def _finish(token: str, outcomes: Sequence[Outcome], models: Sequence[EmbeddingM
     """Store them all at once; where that breaks, one by one, so that only the image at fault fails."""
     keys = [outcome.image.pk for outcome in outcomes]
     try:
-        retry_while_away(partial(claims.renew, token))
         store(token, outcomes, models)
     except ModelSwitched as error:
         claims.release(token, keys, f"Waiting: {error}")

@@ -105,7 +105,7 @@ def _why_nothing(job: IntakeJob) -> str:
 def _put_in(job: IntakeJob, token: str, batch: Sequence[IntakeLine], on_line: OnLine) -> None:
     arrivals: list[Arrival] = []
     with ExitStack() as files:
-        for line in lines.still_mine(token, batch):
+        for line in batch:
             try:
                 arrivals.append(arrival_of(line, files.enter_context(_open(line)), line.source))
             except ImageRefused as refusal:

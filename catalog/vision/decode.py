@@ -50,6 +50,7 @@ _DECODER_ERRORS = (
 _ERRNO_OF_BAD_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 _OUT_OF_MEMORY = ("out of memory", "decoder error -9")  # Pillow's words (IMAGING_CODEC_MEMORY in its Imaging.h)
+_DRAFTED = ("JPEG", "MPO")
 _MOST_EXIF = 1 << 20  # bytes that are parsed; cameras write up to 64 kB
 # Reading must not take more than MOST_MEMORY of a process, MOST_DECODED of it for the image alone.
 MOST_MEMORY = 512 * 1024 * 1024
@@ -108,17 +109,34 @@ def decode(file: BinaryIO, header: ImageHeader, least: int = preprocess.DECODED_
     A reduced side stays at least ``least`` pixels long. ``header`` is what `read_header` gave for this very file.
     Raises ImageRefused with the code truncated-image where the pixels are cut off or damaged, and MemoryError.
     """
+    return DecodedImage(_pixels(file, header, least, "RGB"), header)
+
+
+def decode_grey(file: BinaryIO, header: ImageHeader) -> PILImage:
+    """The same pixels in 8-bit grey, for what needs no colours: those of a JPEG are read to their end, not computed.
+
+    Raises as `decode`.
+    """
+    return _pixels(file, header, preprocess.DECODED_SIDE, "L")
+
+
+def _pixels(file: BinaryIO, header: ImageHeader, least: int, mode: str) -> PILImage:
     kind = FORMATS[header.format]
     image = _open(file, kind, Limits(pixels=header.width * header.height))
     factor = preprocess.reduction(header.width, header.height, least)
     full = max(image.size)
     with _refusing(kind):
-        _draft(image, factor)
+        _draft(image, factor, mode)
         image.load()
-        rgb = preprocess.reduced_rgb(image, max(1, factor * max(image.size) // full))
-        if not kind.orients_itself:
-            rgb = preprocess.upright(rgb, header.orientation)
-    return DecodedImage(rgb, header)
+        factor = max(1, factor * max(image.size) // full)
+        pixels = _grey(image, factor) if mode == "L" else preprocess.reduced_rgb(image, factor)
+        return pixels if kind.orients_itself else preprocess.upright(pixels, header.orientation)
+
+
+def _grey(image: ImageFile.ImageFile, factor: int) -> PILImage:
+    if image.format in _DRAFTED and image.mode == "L":
+        return image.reduce(factor) if factor > 1 else image
+    return preprocess.reduced_rgb(image, factor).convert("L")
 
 
 def check_file(file: BinaryIO, name: str | None, limits: Limits) -> Format:
@@ -272,7 +290,7 @@ def _size_is_oriented(image: PILImage) -> bool:
     return isinstance(image, TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in range(5, 9)
 
 
-def _draft(image: ImageFile.ImageFile, factor: int) -> None:
-    """Lets the JPEG decoder leave out detail: 2, 4 or 8 times smaller, never more than ``factor``."""
-    if factor > 1 and image.format in ("JPEG", "MPO"):
-        image.draft(None, (-(-image.width // factor), -(-image.height // factor)))
+def _draft(image: ImageFile.ImageFile, factor: int, mode: str) -> None:
+    """Lets the JPEG decoder leave out detail: 2, 4 or 8 times smaller, never more than ``factor``; or the colours."""
+    if image.format in _DRAFTED and (factor > 1 or mode == "L"):
+        image.draft(mode, (-(-image.width // factor), -(-image.height // factor)))

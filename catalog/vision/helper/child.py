@@ -28,7 +28,7 @@ from PIL import Image
 from PIL.Image import Image as PILImage
 
 from catalog.vision import normalising, preprocess
-from catalog.vision.decode import MOST_MEMORY, decode, read_header, read_image, too_much_memory
+from catalog.vision.decode import MOST_MEMORY, decode, decode_grey, read_header, read_image, too_much_memory
 from catalog.vision.errors import ImageRefused
 from catalog.vision.helper import messages
 from catalog.vision.helper.messages import INSPECT, MOST_BYTES, SHARED_BYTES, Request
@@ -109,14 +109,16 @@ def _read(file: BinaryIO, request: Request, shared: mmap.mmap) -> dict[str, Any]
 
 def _inspect(file: BinaryIO, request: Request, shared: mmap.mmap, hashes: Hashes) -> dict[str, Any]:
     header = read_header(file, None, request.limits)
+    answer: dict[str, Any] = {"header": asdict(header), "normalised": None}
+    if not request.normalise:
+        return answer | {"hashes": hashes(decode_grey(file, header))}
     image = decode(file, header, normalising.least_side(request.normalise))
     made = normalising.normalised(image, request.normalise)
-    answer = {"header": asdict(header), "hashes": hashes(image.pixels), "normalised": None}
     if made is not None:
         data, kept = made
         _share([data], shared)
         answer["normalised"] = {"bytes": len(data), "header": asdict(kept)}
-    return answer
+    return answer | {"hashes": hashes(image.pixels)}
 
 
 def _share(parts: Iterable[bytes], shared: mmap.mmap) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog.vision.decode import Limits, decode, read_header, read_image
+from catalog.vision.decode import Limits, decode, decode_grey, read_header, read_image
 from catalog.vision.formats import FORMATS
 from tests.catalog.vision.files import (
     HEIC,
@@ -21,6 +21,7 @@ from tests.catalog.vision.files import (
     sixteen_bit,
     with_exif,
 )
+from tests.drawn import scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow remarks on damage
 
@@ -224,3 +225,30 @@ def test_the_first_frame_of_an_animation_is_the_image(plugin: str) -> None:
 def test_reading_twice_gives_the_same() -> None:
     file = FILES["JPEG"]()
     assert read_image(file, None, LIMITS).pixels.tobytes() == read_image(file, None, LIMITS).pixels.tobytes()
+
+
+# --- In grey ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_in_grey_it_is_the_same_image(name: str) -> None:
+    file = FILES[name]()
+    header = read_header(file, None, LIMITS)
+    grey = decode_grey(file, header)
+    assert (grey.mode, grey.size) == ("L", (64, 48))
+    assert_alike(grey, decode(file, header).pixels)
+
+
+@pytest.mark.parametrize(("mode", "orientation"), [("RGB", 6), ("L", 3), ("CMYK", 1)])
+def test_a_large_jpeg_in_grey_is_reduced_and_turned_as_in_colours(mode: str, orientation: int) -> None:
+    file = with_exif(scene(1, (2600, 2000)).convert(mode), "JPEG", orientation)
+    header = read_header(file, None, LIMITS)
+    grey, colours = decode_grey(file, header), decode(file, header).pixels
+    assert grey.size == colours.size and max(grey.size) == 1300
+    assert_alike(grey, colours)
+
+
+def assert_alike(grey: Image.Image, colours: Image.Image) -> None:
+    """But for what a step through colours rounds, and cuts off where pure ones meet."""
+    off = np.abs(np.asarray(grey, np.int16) - np.asarray(colours.convert("L"), np.int16))
+    assert off.mean() < 1 and np.percentile(off, 99) <= 16

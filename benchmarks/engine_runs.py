@@ -13,9 +13,9 @@ import importlib
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clustered import SPREAD, clouds_of, clustered
+from catalog.repeating import repeating
 from search.engines.protocols import IndexEngine, IndexReader
 from search.engines.scan import exact_search
 from search.engines.types import IndexSpec, Metric
@@ -87,7 +88,7 @@ def run(step: str, case: Case) -> Answer:
 
 def build(case: Case) -> Answer:
     """Seconds of the whole build with its verification, MB on disk, and the most MB that a child of it held."""
-    with Watch() as watch:
+    with watched() as watch:
         begun = time.perf_counter()
         writer = case.made().start(case.spec)
         for start in range(0, case.rows, CHUNK):
@@ -120,25 +121,22 @@ def queries_of(case: Case) -> NDArray[np.float32]:
 
 
 class Watch:
-    """The most resident memory, in MB, of any one descendant of this process, looked for ten times a second."""
+    """The most resident memory, in MB, of any one descendant of this process, as often as it was looked for."""
 
     def __init__(self) -> None:
         self.most = 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
+    def look(self) -> None:
+        for process in _descendants("self"):
+            self.most = max(self.most, memory(process)["VmRSS"])
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(0.1):
-            for process in _descendants("self"):
-                self.most = max(self.most, memory(process)["VmRSS"])
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """Ten times a second."""
+    watch = Watch()
+    with repeating(watch.look, 0.1, "watch"):
+        yield watch
 
 
 def _descendants(process: str) -> list[str]:

@@ -30,12 +30,12 @@ from benchmarks.engine_runs import (
     Answer,
     Case,
     K,
-    Watch,
     files_of,
     memory,
     queries_of,
     stored,
     timed,
+    watched,
 )
 from benchmarks.scopes import Asked, figures
 from benchmarks.switching import copy
@@ -118,7 +118,7 @@ def _model() -> EmbeddingModel:
 
 def build(case: Case) -> Answer:
     """As a worker does. Seconds in all and by step, peak MB of this process and of its largest child, MB on disk."""
-    with Watch() as watch, tqdm(position=1, leave=False, disable=None) as bar:
+    with watched() as watch, tqdm(position=1, leave=False, disable=None) as bar:
         begun = time.perf_counter()
         row = rebuild_index(_model(), shown_in(bar))
         seconds = time.perf_counter() - begun

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from catalog.repeating import repeating
 
 
 def held(process: psutil.Process) -> float:
@@ -39,17 +40,8 @@ def peak(pid: int) -> int:
 @contextmanager
 def looking(look: Callable[[], None], every: float) -> Iterator[None]:
     """Calls ``look`` in a thread every so many seconds for the length of the block, and once more at its end."""
-    over = threading.Event()
-
-    def again() -> None:
-        while not over.wait(every):
-            look()
-
-    thread = threading.Thread(target=again, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(look, every, "looking"):
+            yield
     finally:
-        over.set()
-        thread.join()
         look()

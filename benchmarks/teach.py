@@ -53,6 +53,7 @@ def _import(folder: Path, pipeline: str) -> EmbeddingModel:
     from catalog.embedding_models import serving_model
     from catalog.processing import process_batch
 
+    call_command("models", "build")
     call_command(
         "import_folder", str(folder), collection="taught", pipelines=pipeline, label_from_folder=True, no_wait=True
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,6 +78,21 @@ def _lock_pending(first: UUID | None, size: int) -> list[Image]:
 def _alone_if_tried(images: list[Image]) -> list[Image]:
     tried = [image for image in images if image.attempts]
     return tried[:1] if tried and tried[0] is images[0] else [image for image in images if not image.attempts]
+
+
+class Renewals:
+    """When to renew what a claim holds: whenever a quarter of a lease is over, from the claim on."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def are_due(self) -> bool:
+        """Whoever is told that they are renews: the next quarter begins."""
+        now = time.monotonic()
+        if now <= self._last + settings.VISEARCH_LEASE_SECONDS / 4:
+            return False
+        self._last = now
+        return True
 
 
 def held_by(token: str) -> ImageQuerySet:

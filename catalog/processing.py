@@ -11,9 +11,8 @@ Whoever dies leaves a lease that runs out; everything up to the one transaction 
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -42,11 +41,15 @@ def process_batch(first: UUID | None = None) -> int:
     Images whose models are missing are given back and wait until somebody mends it; those of other pipelines go on.
     """
     token, images = retry_while_away(lambda: claims.claim(first, settings.VISEARCH_BATCH))
-    for number, (pipelines, group) in enumerate(_by_pipelines(images).items()):
-        if number:
-            retry_while_away(partial(claims.renew, token))  # the groups before it took their time
+    renewals = claims.Renewals()
+
+    def keep() -> None:
+        if renewals.are_due():
+            retry_while_away(partial(claims.renew, token))
+
+    for pipelines, group in _by_pipelines(images).items():
         try:
-            _process(token, group, retry_while_away(partial(runnable_models, pipelines)))
+            _process(token, group, retry_while_away(partial(runnable_models, pipelines)), keep)
         except (ModelUnavailable, NoServingModel) as error:
             _give_back(token, group, error)
     return len(images)
@@ -59,10 +62,13 @@ def _by_pipelines(images: Sequence[Image]) -> dict[tuple[str, ...], list[Image]]
     return groups
 
 
-def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel]) -> None:
-    """All at once; where that breaks, one by one, so that only the image at fault fails."""
+def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel], keep: Callable[[], None]) -> None:
+    """All at once; where that breaks, one by one, so that only the image at fault fails.
+
+    ``keep`` renews the lease where it is time to, and is called again and again.
+    """
     try:
-        outcomes = _extract(token, images, models)
+        outcomes = _extract(token, images, models, keep)
     except AWAY:
         raise
     except Exception as error:
@@ -71,7 +77,7 @@ def _process(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
         if len(images) > 1:
             for image in images:
                 retry_while_away(partial(claims.renew, token))  # a network that hung may have used up the lease
-                _process(token, [image], models)
+                _process(token, [image], models, keep)
         else:
             _give_up(token, images[0], error, models)
         return
@@ -114,23 +120,18 @@ def _give_back(token: str, images: Sequence[Image], error: ModelUnavailable | No
     claims.release(token, [image.pk for image in images], f"Waiting: {_in_public(error)}")
 
 
-def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingModel]) -> list[Outcome]:
+def _extract(
+    token: str, images: Sequence[Image], models: Sequence[EmbeddingModel], keep: Callable[[], None]
+) -> list[Outcome]:
     """What was found in each image whose file decodes; the others are marked."""
     drawn = retry_while_away(partial(drawn_regions, images, models))
     pipelines = [model.pipeline for model in models]
-    renewed = time.monotonic()
     seen: list[tuple[Image, dict[int, bytes], Sequence[tuple[Region, ExtractedRegion]]]] = []
-
-    def renew_in_time() -> None:
-        nonlocal renewed
-        if time.monotonic() > renewed + settings.VISEARCH_LEASE_SECONDS / 4:
-            retry_while_away(partial(claims.renew, token))
-            renewed = time.monotonic()
 
     def decoded() -> Iterator[tuple[DecodedImage, Sequence[str]]]:
         """One at a time, so that the pixels of one image are held at once; renditions are made of them on the way."""
         for image in images:
-            renew_in_time()
+            keep()
             pixels = _decode(token, image)
             if pixels is not None:
                 logger.info("extracting image %s", image.pk)
@@ -138,7 +139,7 @@ def _extract(token: str, images: Sequence[Image], models: Sequence[EmbeddingMode
                 yield pixels, pipelines
 
     extractions = extract_many(decoded(), embedders_of(models))
-    renew_in_time()  # what was found is still to be stored
+    keep()  # what was found is still to be stored
     return [Outcome(*one, extraction.regions) for one, extraction in zip(seen, extractions, strict=True)]
 
 

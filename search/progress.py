@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from threading import Event, Thread
 from typing import Any
 
 from django.core.cache import cache
 
 from catalog.models import EmbeddingModel
+from catalog.repeating import repeating
 from search.pace import pace_of
 
 KEPT_SECONDS = 3600  # a build that says nothing for so long is none
@@ -58,19 +58,8 @@ def claim(about: Subject, progress: BuildProgress, seconds: int = REQUEST_SECOND
 @contextmanager
 def kept_alive(about: Subject) -> Iterator[None]:
     """What is reported stays so while this lasts, also where a step takes longer than REQUEST_SECONDS."""
-    over = Event()
-
-    def touch() -> None:
-        while not over.wait(TOUCH_SECONDS):
-            cache.touch(_key(about), REQUEST_SECONDS)
-
-    thread = Thread(target=touch, name="evaluation-progress", daemon=True)
-    thread.start()
-    try:
+    with repeating(lambda: cache.touch(_key(about), REQUEST_SECONDS), TOUCH_SECONDS, "evaluation-progress"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def forget(about: Subject) -> None:

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from catalog import claims, nudges
 from catalog.curation.log import record
-from catalog.fetching.addresses import host_of
+from catalog.fetching import host_of
 from catalog.intake import holding, lines
 from catalog.intake.errors import JobError
 from catalog.models import Collection, Image, IntakeJob, IntakeLine

@@ -11,7 +11,6 @@ the files are.
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +22,7 @@ from django.db.models import F, Min, Q, QuerySet
 from django.utils import timezone
 
 from catalog import locks
-from catalog.claims import lease_from_now
+from catalog.claims import Renewals, lease_from_now
 from catalog.database import update_rows
 from catalog.models import IntakeJob, IntakeLine, RestingHost
 
@@ -213,17 +212,16 @@ class Leases:
 
     def __init__(self, lines: Iterable[IntakeLine]) -> None:
         self._tokens = {line.claimed_by for line in lines if line.claimed_by}
-        self._renewed = time.monotonic()
+        self._renewals = Renewals()
 
     def kept(self, things: Iterable[Thing], also: Callable[[], None] | None = None) -> Iterator[Thing]:
         """The same things; the leases are renewed between two of them, and whatever else ``also`` renews."""
         for thing in things:
-            if time.monotonic() > self._renewed + settings.VISEARCH_LEASE_SECONDS / 4:
+            if self._renewals.are_due():
                 for token in self._tokens:
                     renew(token)
                 if also is not None:
                     also()
-                self._renewed = time.monotonic()
             yield thing
 
 

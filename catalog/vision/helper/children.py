@@ -52,7 +52,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._shared: mmap.mmap | None = None
-        self._shares = False
+        self._has_shared = False
         self._descriptors: list[int] = []
         _all.add(self)
         try:
@@ -114,7 +114,7 @@ class Child:
     def shared(self, length: int) -> memoryview:
         """So many bytes from the beginning of what it shares with us, until it is asked again."""
         assert self._shared is not None
-        self._shares = True
+        self._has_shared = True
         return memoryview(self._shared)[:length]
 
     def forget(self) -> None:
@@ -122,7 +122,7 @@ class Child:
 
         After every file then, also one of which nothing was read: the one before may have had no second to rest.
         """
-        if not self._shares:
+        if not self._has_shared:
             return
         assert self._socket is not None
         with contextlib.suppress(OSError):  # it has ended: whoever asks it next finds out

@@ -177,10 +177,10 @@ class _Pool:
         self._put_back(child, answered=True)
 
     def fill(self, count: int) -> None:
-        for _ in range(min(count, self._most) - self._resting()):
+        for _ in range(min(count, self._most) - self._count_idle()):
             self._put_back(Child(), answered=True)
 
-    def _resting(self) -> int:
+    def _count_idle(self) -> int:
         """How many wait for a file; those that have ended meanwhile take up no room any more."""
         with self._lock:
             ended = [each for each in self._idle if not each.is_alive]
@@ -191,7 +191,7 @@ class _Pool:
         return count
 
     def start_ahead(self) -> None:
-        if self._ahead is not None or self._resting():
+        if self._ahead is not None or self._count_idle():
             return
         self._ahead = threading.Thread(target=self._start_and_load, name="decoder-ahead", daemon=True)
         self._ahead.start()

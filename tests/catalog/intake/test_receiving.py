@@ -205,7 +205,7 @@ def test_leases_are_renewed_between_the_files_of_a_batch(
     token = claims.new_token()
     [first, second] = lines.claim_files(job, token, 2).claimed
     clock = iter(range(0, 10_000, 30))
-    monkeypatch.setattr(lines.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(claims.time, "monotonic", lambda: float(next(clock)))
     for _ in lines.Leases([first, second]).kept([first, second]):
         assert job.lines.filter(lease_until__gt=timezone.now() + timedelta(seconds=50)).count() == 2
         job.lines.update(lease_until=timezone.now() + timedelta(seconds=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -171,7 +172,9 @@ def test_how_many_wait(shop: Collection) -> None:
 
 
 def test_a_claim_walks_an_index_however_many_wait(shop: Collection) -> None:
-    rows = [{"status": "queued"}] * 2000 + [{"status": "queued", "lease_until": timezone.now()}] * 200
+    # Those that are ready come first: only the index of those that wait leads past them.
+    rows: list[dict[str, Any]] = [{"status": "ready"}] * 2000 + [{"status": "queued"}] * 2000
+    rows += [{"status": "queued", "lease_until": timezone.now()}] * 200
     facts = {"collection": shop, "format": "JPEG", "width": 9, "height": 9, "byte_size": 9}
     images = Image.objects.bulk_create(Image(**facts, **row, sha256=f"{n:064x}") for n, row in enumerate(rows))
     job = IntakeJob.objects.create(collection=shop, source="api", state="paused")
